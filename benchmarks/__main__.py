@@ -1,0 +1,148 @@
+"""The command `python -m benchmarks`: installs what is missing, measures in interleaved rounds, writes the report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks import install, report, servers
+from benchmarks.load import Cores
+from benchmarks.scenarios import MAX_FIRST_RATE, SCENARIOS, Bench
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from benchmarks.install import Node
+    from benchmarks.servers import Server
+
+SERVERS = ("collab", "yws", "hocuspocus")
+RESULTS = install.HERE / "results"
+
+
+def main() -> int:
+    """Runs everything that was asked for; 1 when something the benchmarks need is missing."""
+    chosen = _parse(sys.argv[1:])
+    try:
+        generator = install.compile_generator()
+        node = install.find_node()
+        candidates = _candidates(chosen.servers, node, chosen.collab_database)
+        cores = _cores(chosen.cores)
+    except (install.Missing, servers.ServerFailed) as error:
+        print(error, file=sys.stderr)
+        return 1
+    os.sched_setaffinity(0, {cores.generator})
+    samples: report.Samples = {}
+    ramps: report.Ramps = {}
+    bench = Bench(generator, cores, chosen.quick)
+    for number in range(1, chosen.rounds + 1):
+        for scenario in chosen.scenarios:
+            for server in candidates:
+                print(f"round {number} of {chosen.rounds}: {scenario} on {server.name}", file=sys.stderr, flush=True)
+                _measure(bench, server, scenario, samples, ramps)
+    _write(chosen.output, samples, ramps, candidates, _facts(node, candidates, cores, chosen))
+    return 0
+
+
+def _measure(bench: Bench, server: Server, scenario: str, samples: report.Samples, ramps: report.Ramps) -> None:
+    if scenario == "A-max":
+        before = ramps.setdefault(server.name, [])
+        best = before[-1].best if before else None
+        before.append(bench.measure_max(server, best.rate if best else MAX_FIRST_RATE))
+    else:
+        samples.setdefault(scenario, {}).setdefault(server.name, []).append(bench.measure(server, scenario))
+
+
+def _candidates(names: list[str], node: Node, database: str | None) -> list[Server]:
+    peers = install.install_peers(node) if set(names) - {"collab"} else Path()
+    made = {
+        "collab": lambda: servers.collab(database),
+        "yws": lambda: servers.yws(node, peers),
+        "hocuspocus": lambda: servers.hocuspocus(node, peers),
+    }
+    return [made[name]() for name in names]
+
+
+def _cores(wanted: str | None) -> Cores:
+    numbers = [int(part) for part in wanted.split(",")] if wanted else sorted(os.sched_getaffinity(0))[:2]
+    if len(numbers) != 2 or numbers[0] == numbers[1]:
+        raise install.Missing("The benchmarks need two processor cores: one for the server, one for the generator.")
+    return Cores(*numbers)
+
+
+def _facts(node: Node, candidates: list[Server], cores: Cores, chosen: argparse.Namespace) -> dict[str, str]:
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=install.HERE, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return {
+        "when": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "commit": commit or "none yet",
+        "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
+        "software": f"Python {platform.python_version()}, Node {node.version}",
+        "servers": "; ".join(f"{server.name} = {server.version}" for server in candidates),
+        "cores": f"server {cores.server}, generator {cores.generator}",
+        "rounds": f"{chosen.rounds}{', quick' if chosen.quick else ''}; figures are medians over them",
+    }
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _write(
+    output: Path | None,
+    samples: report.Samples,
+    ramps: report.Ramps,
+    candidates: list[Server],
+    facts: dict[str, str],
+) -> None:
+    text = report.markdown(samples, ramps, [server.name for server in candidates], facts)
+    path = output or RESULTS / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ.md")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".md").write_text(text)
+    raw = {
+        "facts": facts,
+        "samples": {
+            scenario: {name: [sample.as_json() for sample in found] for name, found in by_server.items()}
+            for scenario, by_server in samples.items()
+        },
+        "ramps": {name: [ramp.as_json() for ramp in climbs] for name, climbs in ramps.items()},
+    }
+    path.with_suffix(".json").write_text(json.dumps(raw, indent=1))
+    print(text)
+    print(f"Written to {path.with_suffix('.md')} and .json", file=sys.stderr)
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--scenarios", type=_names(SCENARIOS), default=list(SCENARIOS), help=",".join(SCENARIOS))
+    parser.add_argument("--servers", type=_names(SERVERS), default=list(SERVERS), help=",".join(SERVERS))
+    parser.add_argument("--rounds", type=int, help="how often everything is measured, in turn (default 3, quick 1)")
+    parser.add_argument("--quick", action="store_true", help="a shorter look: less than five minutes")
+    parser.add_argument("--collab-database", metavar="URL", help="a PostgreSQL for collab instead of SQLite")
+    parser.add_argument("--cores", metavar="S,G", help="cores of server and generator (default: the first two)")
+    parser.add_argument("--output", type=Path, help="where to write the report (.md, and .json beside it)")
+    chosen = parser.parse_args(arguments)
+    chosen.rounds = chosen.rounds or (1 if chosen.quick else 3)
+    return chosen
+
+
+def _names(allowed: tuple[str, ...]) -> Callable[[str], list[str]]:
+    def parse(text: str) -> list[str]:
+        names = text.split(",")
+        if unknown := set(names) - set(allowed):
+            raise argparse.ArgumentTypeError(f"not one of {', '.join(allowed)}: {', '.join(sorted(unknown))}")
+        return names
+
+    return parse
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,201 @@
+"""One load on one running server: starts the generator on its core, samples the server, returns what was measured.
+
+What a load is, which loads there are and what a figure means stands here; how the scenarios use them in `scenarios`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import proc
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from benchmarks.servers import Running
+
+GENERATOR_TIMEOUT_S = 300.0
+BUSY_SHARE = 0.85
+"""A generator that uses more of its core than this may be what limits the row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Who connects and what they send. Rates are per second: of each writer, of each client."""
+
+    rooms: int
+    clients: int
+    """In each room."""
+    writers: int = 0
+    """Of each room's clients."""
+    update_rate: float = 0.0
+    cursor_rate: float = 0.0
+    warmup_s: float = 2.0
+    seconds: float = 10.0
+    drain_s: float = 5.0
+
+    @property
+    def connections(self) -> int:
+        return self.rooms * self.clients
+
+    def shortened(self, seconds: float) -> Load:
+        """The same for a shorter time."""
+        return replace(self, seconds=seconds, warmup_s=min(self.warmup_s, 1.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What one run showed. A delivery is one update or one awareness entry that reached one other client."""
+
+    failure: str | None = None
+    """Why there is nothing below, in a sentence."""
+    synced_s: float = 0.0
+    window_s: float = 0.0
+    """From the first measured send to the last delivery, or to the end of the wait for it."""
+    deliveries: int = 0
+    server_cpu_ms: float = 0.0
+    base_kib: float = 0.0
+    """Memory of the server before anybody connected."""
+    loaded_kib: float = 0.0
+    """And at the end, everybody still connected."""
+    connections: int = 0
+    generator_share: float = 0.0
+    """Of its core."""
+    foreign_server_share: float = 0.0
+    """What others than the server did on the server's core; kernel work for its sockets included."""
+    foreign_generator_share: float = 0.0
+    result: dict[str, Any] = field(default_factory=dict)
+    """The generator's own words."""
+
+    @property
+    def missing(self) -> int:
+        """Deliveries that never came."""
+        return int(self.result.get("updates_missing", 0)) + int(self.result.get("entries_missing", 0))
+
+    @property
+    def trouble(self) -> str | None:
+        """What went wrong, or None."""
+        if self.failure:
+            return self.failure
+        if self.missing:
+            return f"{self.missing} deliveries missing"
+        if self.result.get("connections_lost"):
+            return f"{self.result['connections_lost']} connections lost"
+        return str(self.result["first_error"]) if self.result.get("protocol_errors") else None
+
+    @property
+    def cpu_ms_per_1000(self) -> float:
+        return self.server_cpu_ms / self.deliveries * 1000 if self.deliveries else 0.0
+
+    @property
+    def deliveries_per_s(self) -> float:
+        return self.deliveries / self.window_s if self.window_s else 0.0
+
+    @property
+    def kib_per_connection(self) -> float:
+        return (self.loaded_kib - self.base_kib) / self.connections if self.connections else 0.0
+
+    @property
+    def cpu_ms_per_s(self) -> float:
+        return self.server_cpu_ms / self.window_s if self.window_s else 0.0
+
+    def latency_ms(self, name: str) -> float:
+        """The latency over all deliveries: `p50`, `p90`, `p99`, `mean` or `max`."""
+        return float(self.result.get("latency_ms", {}).get(name, 0.0))
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, with what follows from it, for the results file."""
+        derived = ("trouble", "cpu_ms_per_1000", "deliveries_per_s", "kib_per_connection", "cpu_ms_per_s")
+        return {**asdict(self), **{name: getattr(self, name) for name in derived}}
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """Where the server and the generator run."""
+
+    server: int
+    generator: int
+
+
+def apply(load: Load, running: Running, generator: Path, cores: Cores, *, run: str) -> Sample:
+    """Puts the load on the server. `run` begins the rooms' names and must be new for each run."""
+    base_kib = proc.memory_kib(running.pid)
+    command = [str(generator), *_arguments(load, running, run)]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, {cores.generator}),
+    )
+    try:
+        return _follow(process, load, running, cores, base_kib)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _arguments(load: Load, running: Running, run: str) -> list[str]:
+    options: dict[str, object] = {
+        "dialect": running.server.dialect,
+        "port": running.port,
+        "path": running.server.path,
+        "run": run,
+        "rooms": load.rooms,
+        "clients": load.clients,
+        "writers": load.writers,
+        "update-rate": load.update_rate,
+        "cursor-rate": load.cursor_rate,
+        "warmup": load.warmup_s,
+        "seconds": load.seconds,
+        "drain": load.drain_s,
+    }
+    return [part for name, value in options.items() for part in (f"--{name}", str(value))]
+
+
+def _counters(running: Running, cores: Cores) -> tuple[float, float, float]:
+    return proc.cpu_ms(running.pid), proc.core_busy_ms(cores.server), proc.core_busy_ms(cores.generator)
+
+
+def _follow(process: subprocess.Popen[str], load: Load, running: Running, cores: Cores, base_kib: float) -> Sample:
+    events: dict[str, dict[str, Any]] = {}
+    before = after = (0.0, 0.0, 0.0)
+    loaded_kib = 0.0
+    assert process.stdin
+    assert process.stdout
+    assert process.stderr
+    for line in process.stdout:
+        event = json.loads(line)
+        events[event["event"]] = event
+        if event["event"] == "start":
+            before = _counters(running, cores)
+        elif event["event"] == "stop":
+            after = _counters(running, cores)
+            loaded_kib = proc.memory_kib(running.pid)
+            process.stdin.write("\n")
+            process.stdin.flush()
+    if "result" not in events:
+        said = process.stderr.read().strip().removeprefix("loadgen: ")
+        return Sample(failure=said or "the generator ended without a result", connections=load.connections)
+    result = events["result"]
+    window_ms = result["window_s"] * 1000
+    generator_ms = result["generator_cpu_s"] * 1000
+    cpu, server_core, generator_core = (end - start for start, end in zip(before, after, strict=True))
+    return Sample(
+        synced_s=events["synced"]["seconds"],
+        window_s=result["window_s"],
+        deliveries=result["update_deliveries"] + result["entry_deliveries"],
+        server_cpu_ms=cpu,
+        base_kib=base_kib,
+        loaded_kib=loaded_kib,
+        connections=load.connections,
+        generator_share=generator_ms / window_ms,
+        foreign_server_share=max(0.0, server_core - cpu) / window_ms,
+        foreign_generator_share=max(0.0, generator_core - generator_ms) / window_ms,
+        result=result,
+    )

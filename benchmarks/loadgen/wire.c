@@ -1,0 +1,191 @@
+// The two dialects: y-websocket's frames, and Hocuspocus' which put a document name before and authenticate first.
+// Counts what arrives: one delivery is one update or one awareness entry that reaches one other client, merged or not.
+#include <stdio.h>
+#include <string.h>
+
+#include "loadgen.h"
+#include "yjs.h"
+
+enum { MESSAGE_SYNC = 0, MESSAGE_AWARENESS = 1, MESSAGE_AUTH = 2, MESSAGE_QUERY_AWARENESS = 3 };
+enum { HOCUSPOCUS_CLOSE = 7, HOCUSPOCUS_SYNC_STATUS = 8, SYNC_STATUS = 102 };
+enum { SYNC_STEP1 = 0, SYNC_STEP2 = 1, SYNC_UPDATE = 2 };
+enum { OPCODE_BINARY = 2, NAME_BYTES_MAX = 64, FRAME_BYTES_MAX = NAME_BYTES_MAX + AWARENESS_BYTES_MAX + 32 };
+
+typedef struct {
+    run *g;
+    client *c;
+} receiver;
+
+void fault(run *g, const char *what) {
+    g->protocol_errors++;
+    if (!g->first_error) g->first_error = what;
+}
+
+static size_t room_name(const run *g, const client *c, char *out) {
+    return (size_t)snprintf(out, NAME_BYTES_MAX, "%s-%u", g->opt.run, c->room);
+}
+
+static uint8_t *begin(const run *g, const client *c, uint8_t *out, int type) {
+    if (g->opt.dialect == DIALECT_HOCUSPOCUS) {
+        char name[NAME_BYTES_MAX];
+        size_t length = room_name(g, c, name);
+        out = write_uint(out, length);
+        memcpy(out, name, length);
+        out += length;
+    }
+    return write_uint(out, (uint64_t)type);
+}
+
+static void send_sync(run *g, client *c, int step, const uint8_t *data, size_t length) {
+    uint8_t frame[FRAME_BYTES_MAX];
+    uint8_t *at = begin(g, c, frame, MESSAGE_SYNC);
+    *at++ = (uint8_t)step;
+    at = write_uint(at, length);
+    memcpy(at, data, length);
+    queue_frame(g, c, OPCODE_BINARY, frame, (size_t)(at - frame) + length);
+}
+
+void greet(run *g, client *c) {
+    static const uint8_t empty_state_vector[] = {0}, token[] = {0, 9, 'b', 'e', 'n', 'c', 'h', 'm', 'a', 'r', 'k', 5, '4', '.', '7', '.', '0'};
+    if (g->opt.dialect == DIALECT_HOCUSPOCUS) {
+        uint8_t frame[FRAME_BYTES_MAX];
+        uint8_t *at = begin(g, c, frame, MESSAGE_AUTH);
+        memcpy(at, token, sizeof token);
+        queue_frame(g, c, OPCODE_BINARY, frame, (size_t)(at - frame) + sizeof token);
+    }
+    send_sync(g, c, SYNC_STEP1, empty_state_vector, sizeof empty_state_vector);
+    if (g->opt.cursor_rate > 0) send_cursor(g, c);
+}
+
+static void stamp(run *g, source *s) {
+    if (s->next < s->capacity) s->sent_us[s->next] = now_us(g);
+    s->next++;
+}
+
+void send_update(run *g, client *c) {
+    source *s = &g->updates[c - g->clients];
+    uint8_t update[UPDATE_BYTES_MAX];
+    if (s->next >= s->capacity) return;
+    size_t length = make_update(update, CLIENT_ID_BASE + (uint32_t)(c - g->clients), s->next);
+    stamp(g, s);
+    send_sync(g, c, SYNC_UPDATE, update, length);
+}
+
+void send_cursor(run *g, client *c) {
+    source *s = &g->entries[c - g->clients];
+    uint8_t frame[FRAME_BYTES_MAX], entry[AWARENESS_BYTES_MAX];
+    if (s->next >= s->capacity) return;
+    size_t length = make_awareness(entry, CLIENT_ID_BASE + (uint32_t)(c - g->clients), s->next);
+    stamp(g, s);
+    uint8_t *at = begin(g, c, frame, MESSAGE_AWARENESS);
+    at = write_uint(at, length);
+    memcpy(at, entry, length);
+    queue_frame(g, c, OPCODE_BINARY, frame, (size_t)(at - frame) + length);
+}
+
+// The slot a client id has in this room, or -1: nobody of this room.
+static int64_t slot_of(const receiver *to, uint64_t id) {
+    const run *g = to->g;
+    int64_t slot = (int64_t)id - CLIENT_ID_BASE - (int64_t)to->c->room * g->opt.clients;
+    return slot >= 0 && slot < g->opt.clients ? slot : -1;
+}
+
+static void take_run(void *context, uint64_t id, uint64_t clock, uint64_t length) {
+    receiver *to = context;
+    run *g = to->g;
+    int64_t slot = slot_of(to, id);
+    if (slot < 0) { fault(g, "an update of somebody who is not in the room"); return; }
+    if ((uint32_t)slot == to->c->slot) { g->update.own_echoes += length; return; }
+    source *s = &g->updates[to->c->room * g->opt.clients + slot];
+    uint32_t *next = &to->c->update_next[slot];
+    uint64_t end = clock + length;
+    if (end > s->next) { fault(g, "an update that was never sent"); return; }
+    if (end <= *next) return;                       // known already
+    if (clock > *next) fault(g, "an update that came before its predecessor");
+    uint32_t first = clock > *next ? (uint32_t)clock : *next;
+    for (uint32_t i = first; i < end; i++) {
+        g->update.delivered++;
+        if (i < s->measured_from) continue;
+        g->update.delivered_measured++;
+        observe(&g->update.latency, g->received_us - s->sent_us[i]);
+    }
+    *next = (uint32_t)end;
+}
+
+static void take_entry(void *context, uint64_t id, uint64_t clock, bool gone) {
+    receiver *to = context;
+    run *g = to->g;
+    int64_t slot = slot_of(to, id);
+    if (slot < 0) { fault(g, "an awareness entry of somebody who is not in the room"); return; }
+    if (gone) { fault(g, "an awareness entry was taken away"); return; }
+    if ((uint32_t)slot == to->c->slot) { g->entry.own_echoes++; return; }
+    source *s = &g->entries[to->c->room * g->opt.clients + slot];
+    uint32_t *last = &to->c->entry_last[slot];
+    if (clock >= s->next) { fault(g, "an awareness entry that was never sent"); return; }
+    if (clock <= *last) return;
+    for (uint32_t i = *last + 1; i < clock; i++) {
+        g->entry.skipped++;
+        g->entry.skipped_measured += i >= s->measured_from;
+    }
+    g->entry.delivered++;
+    if (clock >= s->measured_from) {
+        g->entry.delivered_measured++;
+        observe(&g->entry.latency, g->received_us - s->sent_us[clock]);
+    }
+    *last = (uint32_t)clock;
+}
+
+static void take_sync(run *g, client *c, reader *r) {
+    receiver to = {g, c};
+    size_t length;
+    uint64_t step = read_uint(r);
+    const uint8_t *data = read_bytes(r, &length);
+    if (r->bad) return;
+    if (step == SYNC_STEP1) {
+        static const uint8_t nothing[] = {0, 0};
+        send_sync(g, c, SYNC_STEP2, nothing, sizeof nothing);
+        return;
+    }
+    if (!read_update(data, length, take_run, &to)) fault(g, "an update that cannot be read");
+    if (step == SYNC_STEP2 && c->phase == OPEN) {
+        c->phase = SYNCED;
+        g->synced++;
+        g->opening--;
+    }
+}
+
+static bool take_address(run *g, client *c, reader *r) {
+    char name[NAME_BYTES_MAX];
+    size_t length, expected = room_name(g, c, name);
+    const uint8_t *address = read_bytes(r, &length);
+    return !r->bad && length == expected && memcmp(address, name, length) == 0;
+}
+
+static void take_hocuspocus(run *g, uint64_t type, reader *r) {
+    if (type == HOCUSPOCUS_SYNC_STATUS) g->acknowledgements++;
+    else if (type == MESSAGE_AUTH && read_uint(r) == 1) fault(g, "permission denied");
+    else if (type == HOCUSPOCUS_CLOSE) fault(g, "the server closed the document");
+    r->at = r->end;
+}
+
+void take_frame(run *g, client *c, const uint8_t *data, size_t length) {
+    reader r = {data, data + length, false};
+    receiver to = {g, c};
+    g->frames_in++;
+    if (g->opt.dialect == DIALECT_HOCUSPOCUS && !take_address(g, c, &r)) { fault(g, "a frame for another document"); return; }
+    uint64_t type = read_uint(&r);
+    if (type == MESSAGE_SYNC) {
+        take_sync(g, c, &r);
+    } else if (type == MESSAGE_AWARENESS) {
+        size_t size;
+        const uint8_t *entries = read_bytes(&r, &size);
+        if (!r.bad && !read_awareness(entries, size, take_entry, &to)) fault(g, "awareness that cannot be read");
+    } else if (g->opt.dialect == DIALECT_HOCUSPOCUS) {
+        take_hocuspocus(g, type, &r);
+    } else {
+        if (type == MESSAGE_AUTH) fault(g, "permission denied");
+        r.at = r.end;                               // 3 and 102 ask for nothing here
+    }
+    // Stock clients read only the first message of a frame: what stands behind it is lost to them.
+    if (r.bad || r.at != r.end) fault(g, "a frame with bytes behind its first message");
+}

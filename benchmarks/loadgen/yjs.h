@@ -1,0 +1,37 @@
+// Yjs v1 bytes, read and made: varints, updates, awareness entries. Nothing here knows sockets. Every reader is
+// bounded by the bytes it was given; once one ran past them, `bad` stays set.
+#ifndef YJS_H
+#define YJS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct {
+    const uint8_t *at, *end;
+    bool bad;
+} reader;
+
+uint64_t read_uint(reader *r);
+const uint8_t *read_bytes(reader *r, size_t *length);
+uint8_t *write_uint(uint8_t *out, uint64_t value);
+
+// Called once per struct that carries clocks: `length` clocks of `client` from `clock` on. Skips are left out.
+typedef void (*on_run)(void *context, uint64_t client, uint64_t clock, uint64_t length);
+
+// Reads one v1 update, merged or not, down to its last byte. False when it is not one.
+bool read_update(const uint8_t *data, size_t length, on_run run, void *context);
+
+// Called once per awareness entry; `gone` when its state is null.
+typedef void (*on_entry)(void *context, uint64_t client, uint64_t clock, bool gone);
+bool read_awareness(const uint8_t *data, size_t length, on_entry entry, void *context);
+
+// The update a Yjs client makes by typing one character behind its previous one in the root text "t".
+enum { UPDATE_BYTES_MAX = 64 };
+size_t make_update(uint8_t *out, uint32_t client, uint32_t clock);
+
+// One awareness entry as an editor with a cursor sends it.
+enum { AWARENESS_BYTES_MAX = 512 };
+size_t make_awareness(uint8_t *out, uint32_t client, uint32_t clock);
+
+#endif

@@ -1,0 +1,77 @@
+"""Arithmetic on clocks and ranges of clocks: what is known, what is covered, what can be integrated in which order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+from collab.protocol.yjs import Range, UpdateScan
+
+Blocker = tuple[int, int]
+"""``(client, clock)``: something waits until that client's clock is known that far (exclusive)."""
+
+
+def is_known(scan: UpdateScan, known: Mapping[int, int]) -> bool:
+    """Whether all structs are known, and all that is deleted is known (not: known to be deleted)."""
+    return all(ranges[-1][1] <= known.get(client, 0) for client, ranges in scan.ranges.items()) and all(
+        ranges[-1][1] <= known.get(client, 0) for client, ranges in scan.deletes.items()
+    )
+
+
+def first_blocker(scan: UpdateScan, known: Mapping[int, int]) -> Blocker | None:
+    """Return something ``scan``'s update waits for, or None when all of it can be integrated over ``known``.
+
+    Structs that wait for each other in a circle are not seen here.
+    """
+    reach: dict[int, int] = {}
+    for client, ranges in scan.ranges.items():
+        clock = known.get(client, 0)
+        for start, end in ranges:
+            if start > clock:
+                return client, start
+            clock = max(clock, end)
+        reach[client] = clock
+    for client, clock in scan.needs.items():
+        if clock > known.get(client, 0) and clock > reach.get(client, 0):
+            return client, clock
+    for client, ranges in scan.deletes.items():
+        clock = ranges[-1][1]
+        if clock > known.get(client, 0) and clock > reach.get(client, 0):
+            return client, clock
+    return None
+
+
+def merge_order(scans: Mapping[int, UpdateScan]) -> tuple[list[int], list[int]]:
+    """Sort updates, given by their scans, into those that make up a document and those that wait for something.
+
+    The first list is in an order in which each could be integrated; it is found without touching a document.
+    """
+    known: dict[int, int] = {}
+    order: list[int] = []
+    stuck: dict[int, list[tuple[int, int]]] = {}
+    todo = deque(scans)
+    while todo:
+        index = todo.popleft()
+        scan = scans[index]
+        blocker = first_blocker(scan, known)
+        if blocker is not None:
+            stuck.setdefault(blocker[0], []).append((blocker[1], index))
+            continue
+        order.append(index)
+        for client, ranges in scan.ranges.items():
+            clock = known[client] = max(known.get(client, 0), ranges[-1][1])
+            if client in stuck:
+                todo.extendleft(other for needed, other in stuck[client] if needed <= clock)
+                stuck[client] = [pair for pair in stuck[client] if pair[0] > clock]
+    return order, sorted(index for pairs in stuck.values() for _, index in pairs)
+
+
+def covered(start: int, end: int, spans: Iterable[Range]) -> bool:
+    """Whether ``spans`` (in any order) cover every clock from ``start`` up to ``end``."""
+    for first, last in sorted(spans):
+        if first > start:
+            return False
+        start = max(start, last)
+        if start >= end:
+            return True
+    return start >= end

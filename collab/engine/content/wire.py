@@ -1,0 +1,425 @@
+"""Yjs v1 updates as structs and values, both ways, in plain Python.
+
+`decode` reads one update that `collab.protocol.yjs.scan_update` accepted and native code re-encoded; `Encoder` writes
+new structs for one client. Neither integrates anything: `replica.py` does. The format is the one of Yjs 13
+(`UpdateEncoderV1`) and of lib0's `writeAny`.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Final
+
+from collab.errors import InvalidContent
+
+Id = tuple[int, int]
+"""Client and clock of one unit of content."""
+
+GC, DELETED, JSON, BINARY, STRING, EMBED, FORMAT, TYPE, ANY, SUBDOC, SKIP = range(11)
+"""Content references of v1; GC and SKIP stand for structs that are no items."""
+
+ARRAY, MAP, TEXT, ELEMENT, FRAGMENT, HOOK, XMLTEXT = range(7)
+"""Type references of v1."""
+
+_SAFE_INTEGER: Final = 2**53 - 1
+_INT31: Final = 2**31 - 1
+
+
+class Undefined:
+    """JavaScript's undefined, which JSON leaves out; `UNDEFINED` is the only one."""
+
+    def __repr__(self) -> str:
+        return "UNDEFINED"
+
+
+UNDEFINED: Final = Undefined()
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """Content this package carries without reading it: a subdocument, or a type later versions invented."""
+
+    ref: int
+    raw: bytes
+
+
+@dataclass(slots=True)
+class Struct:
+    """One struct as it stands on the wire; ``length`` counts clock ticks (UTF-16 units for strings)."""
+
+    client: int
+    clock: int
+    length: int
+    ref: int
+    origin: Id | None
+    right_origin: Id | None
+    parent: str | Id | None
+    sub: str | None
+    content: Any
+
+
+def utf16_length(text: str) -> int:
+    """How many UTF-16 code units ``text`` has: what Yjs counts in."""
+    if text.isascii():
+        return len(text)
+    return len(text) + sum(1 for char in text if char > "\uffff")
+
+
+def clean(text: str) -> str:
+    """``text`` with surrogate pairs joined and lone surrogates replaced by U+FFFD, so that it has a UTF-8 form."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+class _Reader:
+    """A cursor over bytes. Running off the end raises IndexError or struct.error; `decode` translates."""
+
+    __slots__ = ("at", "data")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.at = 0
+
+    def uint(self) -> int:
+        data, at = self.data, self.at
+        byte = data[at]
+        at += 1
+        if byte < 0x80:
+            self.at = at
+            return byte
+        value, shift = byte & 0x7F, 7
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                self.at = at
+                return value
+            shift += 7
+            if shift > 70:
+                raise InvalidContent("a number in the document is too long")
+
+    def sint(self) -> int:
+        byte = self.data[self.at]
+        self.at += 1
+        value, shift, negative = byte & 0x3F, 6, byte & 0x40
+        while byte >= 0x80:
+            byte = self.data[self.at]
+            self.at += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if shift > 70:
+                raise InvalidContent("a number in the document is too long")
+        return -value if negative else value
+
+    def take(self, size: int) -> bytes:
+        end = self.at + size
+        if end > len(self.data):
+            raise IndexError(end)
+        taken = self.data[self.at : end]
+        self.at = end
+        return taken
+
+    def blob(self) -> bytes:
+        return self.take(self.uint())
+
+    def string(self) -> str:
+        return self.blob().decode("utf-8", "replace")
+
+    def id(self) -> Id:
+        return self.uint(), self.uint()
+
+    def json(self) -> Any:
+        text = self.string()
+        return UNDEFINED if text == "undefined" else json.loads(text)
+
+    def any(self) -> Any:
+        # One Python frame a level; the scan that comes before bounds the nesting at about a hundred.
+        kind = self.take(1)[0]
+        if kind == 119:
+            return self.string()
+        if kind == 125:
+            return self.sint()
+        if kind == 124:
+            return _number(struct.unpack(">f", self.take(4))[0])
+        if kind == 123:
+            return _number(struct.unpack(">d", self.take(8))[0])
+        if kind == 122:
+            return struct.unpack(">q", self.take(8))[0]
+        if kind == 118:
+            entries = {}
+            for _ in range(self.uint()):
+                key = self.string()
+                entries[key] = self.any()
+            return entries
+        if kind == 117:
+            items = []
+            for _ in range(self.uint()):
+                items.append(self.any())  # noqa: PERF401 - a comprehension would be a second frame a level
+            return items
+        if kind == 116:
+            return self.blob()
+        if kind in (120, 121):
+            return kind == 120
+        if kind == 126:
+            return None
+        if kind == 127:
+            return UNDEFINED
+        raise InvalidContent("the document holds a value of an unknown kind")
+
+
+def _number(value: float) -> float | int:
+    """The int that JavaScript would print for a whole float: 1.0 is 1 there."""
+    if value.is_integer() and abs(value) <= _SAFE_INTEGER:
+        return int(value)
+    return value
+
+
+def decode(update: bytes) -> tuple[list[Struct], dict[int, list[tuple[int, int]]]]:
+    """Every struct of ``update``, and its deletions as client -> [(clock, length)].
+
+    Raises `InvalidContent` for what is not a v1 update.
+    """
+    reader = _Reader(update)
+    try:
+        structs = [entry for _ in range(reader.uint()) for entry in _client_section(reader)]
+        deletes: dict[int, list[tuple[int, int]]] = {}
+        for _ in range(reader.uint()):
+            client = reader.uint()
+            deletes.setdefault(client, []).extend(reader.id() for _ in range(reader.uint()))
+    except (IndexError, struct.error, ValueError) as error:
+        raise InvalidContent("the document's bytes cannot be read") from error
+    return structs, deletes
+
+
+def _client_section(reader: _Reader) -> list[Struct]:
+    count, client, clock = reader.uint(), reader.uint(), reader.uint()
+    section = []
+    for _ in range(count):
+        entry = _struct(reader, client, clock)
+        clock += entry.length
+        section.append(entry)
+    return section
+
+
+def _struct(reader: _Reader, client: int, clock: int) -> Struct:
+    info = reader.take(1)[0]
+    ref = info & 0x1F
+    if ref in (GC, SKIP):
+        return Struct(client, clock, reader.uint(), ref, None, None, None, None, None)
+    origin = reader.id() if info & 0x80 else None
+    right_origin = reader.id() if info & 0x40 else None
+    parent: str | Id | None = None
+    sub: str | None = None
+    if origin is None and right_origin is None:
+        parent = reader.string() if reader.uint() == 1 else reader.id()
+        if info & 0x20:
+            sub = reader.string()
+    length, content = _content(reader, ref)
+    return Struct(client, clock, length, ref, origin, right_origin, parent, sub, content)
+
+
+def _content(reader: _Reader, ref: int) -> tuple[int, Any]:
+    if ref == STRING:
+        text = reader.string()
+        return utf16_length(text), text
+    if ref == DELETED:
+        return reader.uint(), None
+    if ref == FORMAT:
+        return 1, (reader.string(), reader.json())
+    if ref == TYPE:
+        kind = reader.uint()
+        if kind > XMLTEXT:
+            raise InvalidContent("the document holds a shared type this server does not know")
+        return 1, (kind, reader.string() if kind in (ELEMENT, HOOK) else "")
+    if ref == ANY:
+        values = [reader.any() for _ in range(reader.uint())]
+        return len(values), values
+    if ref == JSON:
+        values = [reader.json() for _ in range(reader.uint())]
+        return len(values), values
+    if ref == EMBED:
+        return 1, reader.json()
+    if ref == BINARY:
+        return 1, reader.blob()
+    if ref == SUBDOC:
+        start = reader.at
+        reader.string()
+        reader.any()
+        return 1, Opaque(SUBDOC, reader.data[start : reader.at])
+    raise InvalidContent("the document holds content of an unknown kind")
+
+
+def write_uint(value: int) -> bytes:
+    """lib0's variable-length unsigned integer."""
+    if value < 0x80:
+        return bytes((value,))
+    out = bytearray()
+    while value > 0x7F:
+        out.append(0x80 | value & 0x7F)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def write_string(text: str) -> bytes:
+    """UTF-8 with its length in bytes in front; lone surrogates become U+FFFD."""
+    data = clean(text).encode()
+    return write_uint(len(data)) + data
+
+
+def _write_int(value: int) -> bytes:
+    rest = abs(value)
+    out = bytearray(((0x80 if rest > 0x3F else 0) | (0x40 if value < 0 else 0) | rest & 0x3F,))
+    rest >>= 6
+    while rest:
+        out.append((0x80 if rest > 0x7F else 0) | rest & 0x7F)
+        rest >>= 7
+    return bytes(out)
+
+
+def _write_number(value: float) -> bytes:
+    if -_INT31 <= value <= _INT31 and value == int(value):
+        return b"\x7d" + _write_int(int(value))
+    # Every number of JavaScript is a double; writing a bigint instead would break JSON.stringify in browsers.
+    try:
+        number = float(value)
+    except OverflowError:
+        raise InvalidContent("a number in the content is too large") from None
+    try:
+        short = struct.pack(">f", number)
+    except OverflowError:
+        return b"\x7b" + struct.pack(">d", number)
+    if struct.unpack(">f", short)[0] == number:
+        return b"\x7c" + short
+    return b"\x7b" + struct.pack(">d", number)
+
+
+def write_any(value: Any) -> bytes:
+    """lib0's `writeAny`: a JSON value, bytes, or `UNDEFINED`."""
+    if value is None:
+        return b"\x7e"
+    if value is True:
+        return b"\x78"
+    if value is False:
+        return b"\x79"
+    if isinstance(value, str):
+        return b"\x77" + write_string(value)
+    if isinstance(value, int | float):
+        return _write_number(value)
+    if isinstance(value, bytes):
+        return b"\x74" + write_uint(len(value)) + value
+    if isinstance(value, Undefined):
+        return b"\x7f"
+    out = bytearray()
+    if isinstance(value, dict):
+        out += b"\x76" + write_uint(len(value))
+        for key, entry in value.items():
+            out += write_string(key) + write_any(entry)
+        return bytes(out)
+    out += b"\x75" + write_uint(len(value))
+    for entry in value:
+        out += write_any(entry)
+    return bytes(out)
+
+
+def write_json(value: Any) -> bytes:
+    """A JSON value as v1 writes it in embeds and formats: its text as a string."""
+    if isinstance(value, Undefined):
+        return write_string("undefined")
+    return write_string(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+class Encoder:
+    """Writes the structs of one new client, whose id is drawn from the bytes themselves (`finish`).
+
+    The id depends on everything written, so the same content always gives the same bytes, and different content never
+    shares an id. That is what lets two nodes seed the same document twice and have it once.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[bytes | None] = []  # None stands for the client id, not known before the end
+        self._structs = 0
+        self.clock = 0
+
+    def item(
+        self,
+        ref: int,
+        body: bytes,
+        *,
+        length: int = 1,
+        parent: str | Id,
+        sub: str | None = None,
+        origin: Id | None = None,
+        right_origin: Id | None = None,
+    ) -> Id:
+        """Append one item; returns the id of its last unit. Ids of this encoder have client -1."""
+        info = ref | (0x80 if origin else 0) | (0x40 if right_origin else 0) | (0x20 if sub is not None else 0)
+        parts = self._parts
+        parts.append(bytes((info,)))
+        if origin:
+            self._id(origin)
+        if right_origin:
+            self._id(right_origin)
+        if not origin and not right_origin:
+            if isinstance(parent, str):
+                parts.append(b"\x01" + write_string(parent))
+            else:
+                parts.append(b"\x00")
+                self._id(parent)
+            if sub is not None:
+                parts.append(write_string(sub))
+        parts.append(body)
+        self._structs += 1
+        self.clock += length
+        return OWN, self.clock - 1
+
+    def _id(self, identifier: Id) -> None:
+        client, clock = identifier
+        if client == OWN:
+            self._parts += (None, write_uint(clock))
+        else:
+            self._parts.append(write_uint(client) + write_uint(clock))
+
+    def finish(
+        self,
+        *,
+        deletes: dict[int, list[tuple[int, int]]] | None = None,
+        taken: frozenset[int] = frozenset(),
+        salt: bytes = b"",
+    ) -> bytes:
+        """The update. Its client id is 32 bits of a SHA-256 over ``salt`` and the content, never one of ``taken``."""
+        tail = _write_deletes(deletes or {})
+        digest = sha256(salt + tail)
+        for part in self._parts:
+            digest.update(b"\xff" if part is None else part)
+        client = int.from_bytes(digest.digest()[:4], "big") or 1
+        while client in taken:
+            client = client % 0xFFFFFFFF + 1
+        if not self._structs:
+            return b"\x00" + tail
+        name = write_uint(client)
+        body = b"".join(name if part is None else part for part in self._parts)
+        return b"\x01" + write_uint(self._structs) + name + b"\x00" + body + tail
+
+
+OWN: Final = -1
+"""Stands for the client of an `Encoder` until `Encoder.finish` knows it."""
+
+
+def _write_deletes(deletes: dict[int, list[tuple[int, int]]]) -> bytes:
+    out = bytearray(write_uint(len(deletes)))
+    for client in sorted(deletes, reverse=True):
+        ranges = sorted(deletes[client])
+        out += write_uint(client) + write_uint(len(ranges))
+        for clock, length in ranges:
+            out += write_uint(clock) + write_uint(length)
+    return bytes(out)

@@ -1,0 +1,170 @@
+"""The engine in processes of its own, so that native code may die without taking a socket with it.
+
+Three lanes, each a process: ``live`` holds the replicas, ``heavy`` does jobs at lower priority, ``suspect`` (started
+on demand) holds documents that were blamed for a death, so that a repeat offender harms only its like. A warm spare
+stands by. `collab serve` uses it; `inline` gives the same answers without processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from collab.engine.lane import Call, Lane, LaneDied
+from collab.engine.port import Compose, Diff, Fold, Folded, Integration, Job, Loaded, Render, Revert, Verdict
+from collab.engine.process import Counters, Nursery, ProcessOptions
+from collab.engine.wire import Op, job_fields
+from collab.errors import EngineDied, Misuse
+
+LIVE_DEADLINE_S = 2.0
+HEAVY_DEADLINE_S = 30.0
+SUSPECT_FOR_S = 600.0
+"""How long a document that was blamed for a death is kept apart from the others."""
+
+JOB_ATTEMPTS = 3
+"""A job lost because its neighbour killed the process is repeated; one that is blamed itself is not."""
+
+T = TypeVar("T")
+
+
+class IsolatedEngine:
+    """`collab.engine.port.Engine` in child processes. Call `start` first and `close` last, in one event loop."""
+
+    def __init__(
+        self,
+        *,
+        options: ProcessOptions | None = None,
+        live_deadline_s: float = LIVE_DEADLINE_S,
+        heavy_deadline_s: float = HEAVY_DEADLINE_S,
+        suspect_for_s: float = SUSPECT_FOR_S,
+        keep_warm: bool = True,
+    ) -> None:
+        self.counters = Counters()
+        self._nursery = Nursery(options or ProcessOptions(), self.counters, keep_warm=keep_warm)
+        self._live = self._lane("live", live_deadline_s)
+        self._heavy = self._lane("heavy", heavy_deadline_s, nice=True)
+        self._suspect = self._lane("suspect", live_deadline_s)
+        self._suspect_for_s = suspect_for_s
+        self._suspects: dict[str, float] = {}
+        self._homes: dict[str, Lane] = {}
+        self._lost: set[str] = set()
+        self._diffs: dict[str, dict[bytes, asyncio.Future[Diff]]] = {}
+
+    def _lane(self, name: str, deadline_s: float, *, nice: bool = False) -> Lane:
+        return Lane(name, self._nursery, self.counters, deadline_s=deadline_s, nice=nice, on_death=self._mourn)
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Lane -> process id, of the lanes that have a process now."""
+        lanes = (self._live, self._heavy, self._suspect)
+        return {lane.name: lane.pid for lane in lanes if lane.pid is not None}
+
+    async def start(self) -> None:
+        """Have the live lane ready. Raises `EngineDied` with what went wrong."""
+        await self._live.start()
+
+    async def load(self, document: str, updates: Sequence[bytes]) -> Loaded:
+        """See `Engine.load`. A document that was blamed for a death goes to the suspect lane."""
+        suspect = self._is_suspect(document)
+        lane = self._suspect if suspect else self._live
+        await_answer = self._submit_load(lane, document, updates, careful=suspect)
+        loaded: Loaded = await await_answer
+        return loaded
+
+    async def integrate(self, document: str, updates: Sequence[bytes], *, probe: bool = False) -> Integration:
+        """See `Engine.integrate`."""
+        lane = self._home(document)
+        if not probe:
+            self._diffs.pop(document, None)
+        integration: Integration = await lane.submit(Op.INTEGRATE, document, updates, document, tuple(updates), probe)
+        self.counters.refused += sum(outcome.verdict is Verdict.REFUSED for outcome in integration.outcomes)
+        return integration
+
+    async def diff(self, document: str, state_vector: bytes) -> Diff:
+        """See `Engine.diff`. Equal questions share one answer until something is integrated in between."""
+        lane = self._home(document)
+        asked = self._diffs.setdefault(document, {})
+        answer = asked.get(state_vector)
+        if answer is None or answer.done():
+            answer = asked[state_vector] = lane.submit(Op.DIFF, document, [state_vector], document, state_vector)
+            answer.add_done_callback(lambda _: asked.pop(state_vector, None))
+        return await asyncio.shield(answer)
+
+    async def forget(self, document: str) -> None:
+        """See `Engine.forget`."""
+        self._lost.discard(document)
+        self._diffs.pop(document, None)
+        lane = self._homes.pop(document, None)
+        if lane is not None:
+            lane.submit(Op.FORGET, document, None, document)
+
+    async def run(self, job: Job) -> Folded | bytes:
+        """See `Engine.run`."""
+        for attempt in range(1, JOB_ATTEMPTS + 1):
+            try:
+                answer: Folded | bytes = await self._heavy.submit(Op.RUN, "", _bytes_of(job), job_fields(job))
+            except LaneDied as error:
+                if error.blamed or attempt == JOB_ATTEMPTS:
+                    raise
+            else:
+                return answer
+        raise AssertionError("unreachable")
+
+    async def close(self) -> None:
+        """See `Engine.close`."""
+        for lane in (self._live, self._heavy, self._suspect):
+            await lane.close()
+        await self._nursery.close()
+        self._homes.clear()
+
+    def _submit_load(
+        self, lane: Lane, document: str, updates: Sequence[bytes], *, careful: bool
+    ) -> asyncio.Future[Loaded]:
+        before = self._homes.get(document)
+        if before is not None and before is not lane:
+            before.submit(Op.FORGET, document, None, document)
+        self._diffs.pop(document, None)
+        self._lost.discard(document)
+        answer = lane.submit(Op.LOAD, document, updates, document, tuple(updates), careful)
+        self._homes[document] = lane
+        return answer
+
+    def _home(self, document: str) -> Lane:
+        lane = self._homes.get(document)
+        if lane is not None:
+            return lane
+        if document in self._lost:
+            raise EngineDied("document was lost with its engine; load it again")
+        raise Misuse(f"document was never loaded: {document}")
+
+    def _is_suspect(self, document: str) -> bool:
+        until = self._suspects.get(document)
+        if until is None:
+            return False
+        if until < asyncio.get_running_loop().time():
+            del self._suspects[document]
+            return False
+        return True
+
+    def _mourn(self, lane: Lane, blamed: Call | None) -> None:
+        """A process died: its documents are lost, and the one it was working on is under suspicion."""
+        gone = [document for document, home in self._homes.items() if home is lane]
+        for document in gone:
+            del self._homes[document]
+            self._diffs.pop(document, None)
+        self._lost.update(gone)
+        if blamed is not None and blamed.document:
+            now = asyncio.get_running_loop().time()
+            self._suspects = {name: until for name, until in self._suspects.items() if until >= now}
+            self._suspects[blamed.document] = now + self._suspect_for_s
+
+
+def _bytes_of(job: Job) -> Iterable[bytes]:
+    match job:
+        case Fold() | Render():
+            return job.updates
+        case Compose():
+            return (job.content,)
+        case Revert():
+            return (*job.current, *job.target)

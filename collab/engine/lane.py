@@ -1,0 +1,253 @@
+"""One engine process at a time, and the calls it owes an answer: batching, deadline, death and replacement.
+
+All calls of one event-loop turn go out in one write. When the process dies its mark tells which call it was working
+on; that one is blamed, the others are only lost. `isolated` owns the lanes and decides who runs where.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from collab.engine.process import Counters, EngineProcess, Mark, Nursery
+from collab.engine.wire import Answer, BrokenAnswer, Op, frame, read_answer, read_call_id
+from collab.errors import CollabError, EngineDied
+
+SECONDS_PER_MIB = 1.0
+"""Added to a call's deadline for every MiB it carries. Guessed: loading text takes a tenth of it on an idle core."""
+
+WATCHES_PER_DEADLINE = 8
+"""How often the mark is looked at; a call is killed at most an eighth late."""
+
+MAX_BACKOFF_S = 5.0
+FIRST_BACKOFF_S = 0.1
+"""Between attempts to start processes that die before they are ready."""
+
+
+class LaneDied(EngineDied):
+    """The process died with this call; ``blamed`` when it was the one being worked on."""
+
+    def __init__(self, reason: str, *, culprit: int | None = None, blamed: bool = False) -> None:
+        super().__init__(reason, culprit=culprit)
+        self.blamed = blamed
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    """Something asked of the engine."""
+
+    op: Op
+    document: str
+    updates: int
+    """How many updates it carries; indexes in the answer stay below."""
+    size: int
+    """Bytes it carries."""
+    fields: list[object]
+    answer: asyncio.Future[Any]
+
+
+class Lane:
+    """Keeps one engine process busy and alive. ``on_death`` is told of the call to blame, if one is."""
+
+    def __init__(
+        self,
+        name: str,
+        nursery: Nursery,
+        counters: Counters,
+        *,
+        deadline_s: float,
+        nice: bool = False,
+        on_death: Callable[[Lane, Call | None], None],
+    ) -> None:
+        self.name = name
+        self._nursery = nursery
+        self._counters = counters
+        self._deadline_s = deadline_s
+        self._nice = nice
+        self._on_death = on_death
+        self._process: EngineProcess | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._endings: set[asyncio.Task[None]] = set()
+        self._unsent: list[Call] = []
+        self._under_way: dict[int, Call] = {}
+        self._last_id = 0
+        self._flush: asyncio.Handle | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._seen: tuple[int, float] = (0, 0.0)
+        self._expired: Mark | None = None
+        self._failed_starts = 0
+        self._closed = False
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the child in charge, if there is one."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def idle(self) -> bool:
+        """Whether no call waits for an answer."""
+        return not self._unsent and not self._under_way
+
+    async def start(self) -> None:
+        """Have a process ready. Raises `EngineDied`."""
+        if self._process is None:
+            self._begin_start()
+        if self._starting is not None:
+            await asyncio.shield(self._starting)
+        if self._process is None:
+            raise EngineDied("engine process does not start")
+
+    def submit(self, op: Op, document: str, updates: Iterable[bytes] | None, *fields: object) -> asyncio.Future[Any]:
+        """Queue a call for this turn's batch. The future gives its answer, or raises what the call raises."""
+        if self._closed:
+            raise EngineDied("engine is closed")
+        sizes = [len(update) for update in updates or ()]
+        answer = asyncio.get_running_loop().create_future()
+        answer.add_done_callback(_retrieve)
+        self._unsent.append(Call(op, document, len(sizes), sum(sizes), [op, *fields], answer))
+        if self._flush is None:
+            self._flush = asyncio.get_running_loop().call_soon(self._send)
+        return answer
+
+    async def stop(self) -> None:
+        """End the process; the next call starts another. Calls under way raise `EngineDied`."""
+        if self._starting is not None:
+            await asyncio.wait([self._starting])
+        process, self._process = self._process, None
+        if process is not None:
+            self._fail_all("engine was stopped", Mark(0))
+            await process.close()
+
+    async def close(self) -> None:
+        """End the process for good."""
+        self._closed = True
+        if self._starting is not None:
+            self._starting.cancel()
+        await self.stop()
+        self._fail_all("engine was closed", Mark(0))
+        if self._endings:
+            await asyncio.wait(self._endings)
+
+    def _send(self) -> None:
+        self._flush = None
+        if self._process is None:
+            self._begin_start()
+            return
+        calls, self._unsent = self._unsent, []
+        batch = []
+        for call in calls:
+            if call.answer.cancelled() and call.op is not Op.LOAD and call.op is not Op.INTEGRATE:
+                continue
+            self._last_id += 1
+            self._under_way[self._last_id] = call
+            batch.append([self._last_id, call.size, *call.fields])
+        if batch:
+            self._counters.batches += 1
+            self._counters.calls += len(batch)
+            self._process.write(frame(batch))
+            self._start_watch()
+
+    def _receive(self, answers: list[Any]) -> None:
+        for fields in answers:
+            number = read_call_id(fields)
+            call = self._under_way.get(number)
+            if call is None:
+                raise BrokenAnswer("answer to no call")
+            answer = read_answer(call.op, call.updates, fields)
+            del self._under_way[number]
+            _resolve(call, answer)
+
+    # Life and death
+
+    def _begin_start(self) -> None:
+        if self._starting is None and not self._closed:
+            self._starting = asyncio.create_task(self._take_process(), name=f"engine {self.name} start")
+
+    async def _take_process(self) -> None:
+        try:
+            if self._failed_starts:
+                await asyncio.sleep(min(FIRST_BACKOFF_S * 2.0**self._failed_starts, MAX_BACKOFF_S))
+            process = await self._nursery.take()
+        except EngineDied as error:
+            self._failed_starts += 1
+            self._fail_all(str(error), Mark(0))
+            return
+        finally:
+            self._starting = None
+        self._failed_starts = 0
+        process.on_answers, process.on_lost = self._receive, self._lost
+        self._process = process
+        if self._nice:
+            process.write(frame([[0, 0, Op.LOWER_PRIORITY]]))
+        self._send()
+
+    def _lost(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        self._counters.restarts += 1
+        mark, self._expired = self._expired or process.mark(), None
+        ending = asyncio.create_task(process.reap(), name=f"engine {self.name} end")
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+        self._begin_start()
+        blamed = self._under_way.get(mark.call)
+        self._on_death(self, blamed)
+        self._fail_all("engine process died", mark)
+
+    def _fail_all(self, reason: str, mark: Mark) -> None:
+        under_way, self._under_way = self._under_way, {}
+        unsent, self._unsent = self._unsent, []
+        for number, call in under_way.items():
+            blamed = number == mark.call
+            culprit = mark.update if blamed and mark.update is not None and mark.update < call.updates else None
+            _resolve(call, LaneDied(reason, culprit=culprit, blamed=blamed))
+        for call in unsent:
+            _resolve(call, LaneDied(reason))
+
+    # Deadline
+
+    def _start_watch(self) -> None:
+        if self._watch is None:
+            loop = asyncio.get_running_loop()
+            self._seen = (-1, loop.time())
+            self._watch = loop.call_later(self._deadline_s / WATCHES_PER_DEADLINE, self._look)
+
+    def _look(self) -> None:
+        self._watch = None
+        if self._process is None or not self._under_way:
+            return
+        now = asyncio.get_running_loop().time()
+        mark = self._process.mark()
+        call = self._under_way.get(mark.call)
+        at, since = self._seen
+        if mark.call != at:
+            self._seen = (mark.call, now)
+        elif now - since > self._deadline_s + SECONDS_PER_MIB * self._size_of(call) / (1 << 20):
+            self._counters.deadline_kills += 1
+            self._expired = mark
+            self._process.kill()
+            return
+        loop = asyncio.get_running_loop()
+        self._watch = loop.call_later(self._deadline_s / WATCHES_PER_DEADLINE, self._look)
+
+    def _size_of(self, call: Call | None) -> int:
+        """Bytes being worked on; while the child is between calls, all it was given (it may be reading them)."""
+        return call.size if call is not None else sum(call.size for call in self._under_way.values())
+
+
+def _resolve(call: Call, answer: Answer | CollabError) -> None:
+    if call.answer.done():  # the caller was cancelled
+        return
+    if isinstance(answer, CollabError):
+        call.answer.set_exception(answer)
+    else:
+        call.answer.set_result(answer)
+
+
+def _retrieve(answer: asyncio.Future[Any]) -> None:
+    """Look at the exception of a call nobody waits for any more, so that asyncio does not report it."""
+    if not answer.cancelled():
+        answer.exception()

@@ -1,0 +1,167 @@
+"""The engine port: everything that needs CRDT code, batched and asynchronous.
+
+An engine holds replicas of documents and computes with document bytes. It has no network, no credentials and no
+say in what is recorded or sent. Two adapters: `inline` (this process; tests and embedding among trusted users) and
+`isolated` (a child process; what `collab serve` uses). The live room is its caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal, Protocol, TypeVar
+
+from collab.errors import CloseCode
+
+Format = Literal["update", "json", "text", "html", "markdown"]
+RootType = Literal["xml", "text", "map", "array"]
+
+
+class Verdict(Enum):
+    """What became of one proposed update."""
+
+    INTEGRATED = "integrated"
+    """New, complete, and now part of the document."""
+    REDUNDANT = "redundant"
+    """Everything in it (clocks and deletions) was there already."""
+    PENDING = "pending"
+    """Waits for an update that is not here yet; kept aside, integrated as soon as that one comes."""
+    REFUSED = "refused"
+    """Malformed, over a bound, or deadly; nothing of it is in the document. `Outcome.code` says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The verdict on one update; ``code`` and ``detail`` are set for REFUSED only."""
+
+    verdict: Verdict
+    code: CloseCode | None = None
+    detail: str = ""
+    empty: bool = False
+    """True when the update carries no structs (at most deletions)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Integration:
+    """The answer to `Engine.integrate`."""
+
+    outcomes: tuple[Outcome, ...]
+    """One per proposed update, in order."""
+    merged: bytes | None
+    """One self-contained update holding every INTEGRATED and PENDING one of this batch, or None when there is none.
+    A single such update comes back as the very bytes received."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """The answer to `Engine.diff`: a point in the document's life, seen from a state vector."""
+
+    update: bytes
+    """What a replica with that state vector lacks, pending updates included."""
+    state_vector: bytes
+    """The document's own state vector at that point."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The answer to `Engine.load`."""
+
+    state_vector: bytes
+    waiting: tuple[int, ...]
+    """Indexes, in the updates given, of those that still wait for a dependency."""
+    refused: tuple[int, ...]
+    """Indexes of those that could not be read at all (poison); the document was built without them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Job: build one compact update out of many, in a fresh document. Answer: `Folded`."""
+
+    updates: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """One update equal to all the covered ones; deleted text is gone from it."""
+
+    update: bytes
+    state_vector: bytes
+    covered: tuple[int, ...]
+    """Indexes of the updates whose content is in ``update``; one that waits for a dependency is not among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Render:
+    """Job: read a shared type out of a document. Answer: bytes (UTF-8 for text formats, JSON text for ``json``)."""
+
+    updates: tuple[bytes, ...]
+    format: Format
+    root: str | None = None
+    """Name of the shared type; None means the only root, else the best-known editor name among them."""
+    type: RootType | None = None
+    """Overrides what is inferred from the shared type's items (the wire does not say what a root is)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compose:
+    """Job: make the update that creates content in an empty document. Answer: bytes (a Yjs v1 update)."""
+
+    content: bytes
+    """UTF-8 text, HTML, Markdown, or JSON text, after ``format``; for ``update`` it is checked and returned."""
+    format: Format
+    root: str | None = None
+    type: RootType | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Revert:
+    """Job: make the update that, applied to ``current``, gives it the content of ``target``. Answer: bytes."""
+
+    current: tuple[bytes, ...]
+    target: tuple[bytes, ...]
+
+
+Job = Fold | Render | Compose | Revert
+Answer = TypeVar("Answer", bound=Folded | bytes)
+
+
+class Engine(Protocol):
+    """Replicas of documents, and computation on document bytes.
+
+    Calls for one document are executed in the order they were made. Calls of one event-loop turn travel together.
+    Every call may raise `EngineDied`: the document is then no longer loaded and the caller loads it again from what
+    is recorded and unsaved; no socket is touched and no other document notices more than a short wait. Jobs raise
+    `InvalidContent` when the content is at fault.
+
+    All updates are untrusted bytes: they are checked against the bounds of `collab.protocol.yjs` before any native
+    code reads them.
+    """
+
+    async def load(self, document: str, updates: Sequence[bytes]) -> Loaded:
+        """Hold a replica of ``document`` built from ``updates`` (any order), replacing what was held."""
+        ...
+
+    async def integrate(self, document: str, updates: Sequence[bytes], *, probe: bool = False) -> Integration:
+        """Apply ``updates`` in order to a loaded document.
+
+        With ``probe`` nothing is applied: the outcomes say what would happen (INTEGRATED: it holds something new).
+        Raises `Misuse` when the document was never loaded; a culprit in `EngineDied` counts in ``updates``.
+        """
+        ...
+
+    async def diff(self, document: str, state_vector: bytes) -> Diff:
+        """What a replica with ``state_vector`` lacks. Raises `MalformedMessage` for an unreadable vector."""
+        ...
+
+    async def forget(self, document: str) -> None:
+        """Let go of the replica; a document that is not loaded is no mistake."""
+        ...
+
+    async def run(self, job: Job) -> Folded | bytes:
+        """Do work that needs no loaded document, beside the replicas and never in their way."""
+        ...
+
+    async def close(self) -> None:
+        """End every process and task of the engine. Calls under way raise `EngineDied`."""
+        ...

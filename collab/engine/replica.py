@@ -1,0 +1,292 @@
+"""One document's replica: checks every update, integrates what is complete, keeps aside what waits, answers diffs.
+
+The yrs document inside never holds a parked update: what would be parked is predicted from clocks and kept in
+`waiting.Waiting`. Synchronous and single-threaded; `replicas.Replicas` is the caller.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from collab.engine.clocks import covered, first_blocker, is_known, merge_order
+from collab.engine.native import NativeDoc, NativePanic, is_contained, merge
+from collab.engine.port import Diff, Integration, Loaded, Outcome, Verdict
+from collab.engine.split import Split, split_update
+from collab.engine.waiting import Parked, Waiting
+from collab.errors import CloseCode, MalformedMessage
+from collab.protocol.yjs import (
+    EMPTY_STATE_VECTOR,
+    EMPTY_UPDATE,
+    Range,
+    UpdateScan,
+    is_v2_like,
+    read_state_vector,
+    scan_update,
+)
+
+MAX_DOCUMENT_BYTES = 20 * 1024 * 1024
+"""Encoded size beyond which a document takes deletions only."""
+
+MAX_CACHED_DIFF_BYTES = 4 * 1024 * 1024
+"""Diffs kept for joiners with equal state vectors, per document and revision; the newest is kept whatever its size."""
+
+MAX_POISON = 16
+"""Updates that native code panics on and a load leaves out; with more, the load fails."""
+
+Progress = Callable[[int], None]
+"""Told the index of an update right before native code works on it."""
+
+_CHANGING = (Verdict.INTEGRATED, Verdict.PENDING)
+
+
+class Replica:
+    """A document held by this engine. After `NativePanic` close it and build it again."""
+
+    def __init__(self, *, max_bytes: int = MAX_DOCUMENT_BYTES) -> None:
+        self._doc = NativeDoc()
+        self._known: dict[int, int] = {}
+        self._waiting = Waiting()
+        self._max_bytes = max_bytes
+        self._size_estimate = 0
+        self._applied: list[tuple[int, bytes]] = []
+        self._deleted: dict[int, list[Range]] | None = None
+        self._diffs: dict[bytes, Diff] = {}
+
+    def close(self) -> None:
+        """Free the document."""
+        self._doc.close()
+
+    def full_update(self) -> bytes:
+        """Return the whole document as one update, without what waits."""
+        return self._doc.update_since(EMPTY_STATE_VECTOR)
+
+    # Loading
+
+    def load(self, updates: Sequence[bytes], progress: Progress) -> Loaded:
+        """Become the document made of ``updates`` (any order). Called once, on a new replica."""
+        scans: dict[int, UpdateScan] = {}
+        for index, update in enumerate(updates):
+            try:
+                scans[index] = scan_update(update)
+            except MalformedMessage:
+                continue
+        order, blocked = merge_order(scans)
+        refused = self._apply_all(updates, order)
+        self._settle(within_budget=False)
+        for index in blocked:
+            progress(index)
+            if self._integrate_one(index, updates[index], scans[index], within_budget=False).verdict is Verdict.REFUSED:
+                refused.add(index)
+        self._settle(within_budget=False)
+        self._size_estimate = sum(map(len, updates))
+        refused.update(index for index in range(len(updates)) if index not in scans)
+        waiting = [index for index, scan in scans.items() if index not in refused and not is_known(scan, self._known)]
+        return Loaded(self._doc.state_vector(), tuple(waiting), tuple(sorted(refused)))
+
+    def _apply_all(self, updates: Sequence[bytes], order: list[int]) -> set[int]:
+        """Apply the updates at ``order`` as one; leave out, and return, those native code cannot take."""
+        poison: set[int] = set()
+        while not self._applies([updates[index] for index in order]):
+            if len(poison) == MAX_POISON:
+                raise NativePanic("too many updates that cannot be read")
+            low, high = 0, len(order)  # the shortest prefix that fails ends with a culprit
+            while high - low > 1:
+                middle = (low + high) // 2
+                if self._applies([updates[index] for index in order[:middle]]):
+                    low = middle
+                else:
+                    high = middle
+            poison.add(order.pop(low))
+        self._applied = [(index, updates[index]) for index in order]
+        self._relearn()
+        return poison
+
+    def _applies(self, updates: list[bytes]) -> bool:
+        self._doc.close()
+        self._doc = NativeDoc()
+        try:
+            self._doc.apply(merge(updates))
+        except (NativePanic, ValueError):
+            return False
+        return True
+
+    # Integrating
+
+    def integrate(self, updates: Sequence[bytes], progress: Progress) -> Integration:
+        """Apply ``updates`` in order."""
+        outcomes: list[Outcome] = []
+        for index, update in enumerate(updates):
+            progress(index)
+            try:
+                outcomes.append(self._integrate_one(index, update, scan_update(update), within_budget=True))
+            except MalformedMessage as error:
+                code = CloseCode.UNSUPPORTED_ENCODING if is_v2_like(update) else CloseCode.MALFORMED
+                outcomes.append(Outcome(Verdict.REFUSED, code, str(error)))
+        for index in self._settle(within_budget=True):
+            if outcomes[index].verdict is Verdict.INTEGRATED:
+                outcomes[index] = Outcome(Verdict.PENDING, empty=outcomes[index].empty)
+        kept = [update for update, outcome in zip(updates, outcomes, strict=True) if outcome.verdict in _CHANGING]
+        if not kept:
+            return Integration(tuple(outcomes), None)
+        self._diffs.clear()
+        self._deleted = None
+        return Integration(tuple(outcomes), merge(kept))
+
+    def _integrate_one(self, index: int, update: bytes, scan: UpdateScan, *, within_budget: bool) -> Outcome:
+        empty = scan.empty
+        try:
+            if within_budget and not empty and self._is_full(len(update)) and not is_known(scan, self._known):
+                return Outcome(Verdict.REFUSED, CloseCode.QUOTA, "document is full", empty=empty)
+            if first_blocker(scan, self._known) is not None:
+                return self._integrate_part(index, update, scan, within_budget=within_budget)
+            changed, moved = self._apply(index, update, scan)
+        except ValueError as error:
+            return Outcome(Verdict.REFUSED, CloseCode.MALFORMED, str(error)[:200], empty=empty)
+        self._wake(index, moved)
+        return Outcome(Verdict.INTEGRATED if changed else Verdict.REDUNDANT, empty=empty)
+
+    def _integrate_part(self, index: int, update: bytes, scan: UpdateScan, *, within_budget: bool) -> Outcome:
+        """Integrate of ``update`` what can be, and park the rest unless it is parked already."""
+        split = split_update(update, scan, self._known)
+        parked = self._to_park(split)
+        if parked is not None and within_budget and not self._waiting.has_room_for(len(parked.update)):
+            return Outcome(Verdict.REFUSED, CloseCode.MALFORMED, "too much waits for updates nobody sent", scan.empty)
+        changed, moved = False, list[int]()
+        if split.ready is not None:
+            changed, moved = self._apply(index, split.ready, scan_update(split.ready))
+        if parked is not None:
+            self._waiting.add(parked)
+        self._wake(index, moved)
+        verdict = Verdict.PENDING if parked else Verdict.INTEGRATED if changed else Verdict.REDUNDANT
+        return Outcome(verdict, empty=scan.empty)
+
+    def _to_park(self, split: Split) -> Parked | None:
+        if split.rest is None:
+            return None
+        scan = scan_update(split.rest)
+        if self._waiting.holds(scan, self._known):
+            return None
+        is_contained(split.rest, EMPTY_STATE_VECTOR)  # decodes, or raises ValueError now instead of in a later merge
+        return Parked(split.rest, scan, split.blockers)
+
+    def _apply(self, index: int, update: bytes, scan: UpdateScan) -> tuple[bool, list[int]]:
+        """Give to the document what is complete; tell whether it changed and which clients' clocks moved."""
+        changed = self._doc.apply(update)
+        self._applied.append((index, update))
+        if changed:
+            self._size_estimate += len(update)
+        known = self._known
+        moved: list[int] = []
+        for client, ranges in scan.ranges.items():
+            clock = ranges[-1][1]
+            if clock > known.get(client, 0):
+                known[client] = clock
+                moved.append(client)
+        return changed, moved
+
+    def _wake(self, index: int, moved: list[int]) -> None:
+        """Integrate what waited for the clients in ``moved``, and what waited for that."""
+        if not self._waiting:
+            return
+        ready = deque(self._waiting.take_ready(moved, self._known))
+        while ready:
+            entry = ready.popleft()
+            split = split_update(entry.update, entry.scan, self._known)
+            if split.ready is not None:
+                _, moved = self._apply(index, split.ready, scan_update(split.ready))
+                ready.extend(self._waiting.take_ready(moved, self._known))
+            if split.rest is not None:
+                rest = Parked(split.rest, scan_update(split.rest), split.blockers)
+                self._waiting.add(rest)
+
+    def _settle(self, *, within_budget: bool) -> set[int]:
+        """Make sure native code parked nothing; return the indexes of updates of which it did.
+
+        Clocks predict everything but structs that wait for each other in a circle, which nobody honest writes. Such an
+        update is taken out of the document again (a copy without it is built) and kept aside for ever, within the
+        budget: what of it did integrate stays, as it does in every Yjs client that receives it.
+        """
+        applied, self._applied = self._applied, []
+        if not applied:
+            return set()
+        state_vector = self._doc.state_vector()
+        if is_contained(merge([update for _, update in applied]), state_vector):
+            return set()
+        circles = [(index, update) for index, update in applied if not is_contained(update, state_vector)]
+        self._without_parked()
+        for _, update in circles:
+            if within_budget and not self._waiting.has_room_for(len(update)):
+                raise NativePanic("update waits for itself")
+            self._waiting.add(Parked(update, scan_update(update), ()))
+        return {index for index, _ in circles}
+
+    def _without_parked(self) -> None:
+        whole = self.full_update()
+        self._doc.close()
+        self._doc = NativeDoc()
+        self._doc.apply(whole)
+        self._relearn()
+
+    def _relearn(self) -> None:
+        self._known = read_state_vector(self._doc.state_vector())
+
+    def _is_full(self, more: int) -> bool:
+        """Whether ``more`` bytes would break the limit; measured only when the running estimate says so."""
+        if self._size_estimate + more > self._max_bytes:
+            self._size_estimate = len(self.full_update())
+        return self._size_estimate + more > self._max_bytes
+
+    # Asking
+
+    def probe(self, updates: Sequence[bytes], progress: Progress) -> Integration:
+        """Say what `integrate` would, for each update alone, and change nothing."""
+        outcomes: list[Outcome] = []
+        for index, update in enumerate(updates):
+            progress(index)
+            try:
+                scan = scan_update(update)
+            except MalformedMessage as error:
+                code = CloseCode.UNSUPPORTED_ENCODING if is_v2_like(update) else CloseCode.MALFORMED
+                outcomes.append(Outcome(Verdict.REFUSED, code, str(error)))
+            else:
+                outcomes.append(Outcome(self._expect(update, scan), empty=scan.empty))
+        return Integration(tuple(outcomes), None)
+
+    def _expect(self, update: bytes, scan: UpdateScan) -> Verdict:
+        if first_blocker(scan, self._known) is None:
+            return Verdict.REDUNDANT if self._holds(scan) else Verdict.INTEGRATED
+        split = split_update(update, scan, self._known)
+        if split.ready is not None and not self._holds(scan_update(split.ready)):
+            return Verdict.INTEGRATED
+        if split.rest is not None and not self._waiting.holds(scan_update(split.rest), self._known):
+            return Verdict.PENDING
+        return Verdict.REDUNDANT
+
+    def _holds(self, scan: UpdateScan) -> bool:
+        if not is_known(scan, self._known):
+            return False
+        if scan.deletes and self._deleted is None:
+            self._deleted = scan_update(self._doc.update_since(self._doc.state_vector())).deletes
+        deleted = self._deleted or {}
+        return all(
+            covered(start, end, deleted.get(client, []))
+            for client, ranges in scan.deletes.items()
+            for start, end in ranges
+        )
+
+    def diff(self, state_vector: bytes) -> Diff:
+        """Return what a replica with ``state_vector`` lacks. Raises `MalformedMessage`."""
+        cached = self._diffs.get(state_vector)
+        if cached is not None:
+            return cached
+        read_state_vector(state_vector)
+        lacking = self._doc.update_since(state_vector)
+        if self._waiting:
+            parked = [entry.update for entry in self._waiting]
+            lacking = merge(parked if lacking == EMPTY_UPDATE else [lacking, *parked])
+        diff = Diff(lacking, self._doc.state_vector())
+        if sum(len(kept.update) for kept in self._diffs.values()) + len(lacking) > MAX_CACHED_DIFF_BYTES:
+            self._diffs.clear()
+        self._diffs[state_vector] = diff
+        return diff

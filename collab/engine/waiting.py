@@ -1,0 +1,99 @@
+"""Updates that wait for others: kept outside the document, bounded, found again by what they wait for.
+
+A parked update inside a yrs document slows down every later one and is invisible from outside (measured: 600 KB of
+deletions for unknown clients make a keystroke cost 7.3 ms instead of 2 us), so a replica keeps them here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from collab.engine.clocks import Blocker, covered
+from collab.protocol.yjs import Range, UpdateScan
+
+MAX_WAITING_BYTES = 256 * 1024
+"""Per document. An honest client leaves kilobytes at most, for the moment a resync takes."""
+
+MAX_WAITING_UPDATES = 1_000
+"""Per document."""
+
+
+@dataclass(eq=False, slots=True)
+class Parked:
+    """One update, or the part of it that is not integrated yet."""
+
+    update: bytes
+    scan: UpdateScan
+    blockers: tuple[Blocker, ...]
+    """Empty when it will never integrate: its structs wait for each other."""
+
+
+@dataclass(slots=True)
+class Waiting:
+    """All parked updates of one document."""
+
+    parked: dict[Parked, None] = field(default_factory=dict)
+    bytes: int = 0
+    _by_client: dict[int, list[Parked]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Count the parked updates."""
+        return len(self.parked)
+
+    def __iter__(self) -> Iterator[Parked]:
+        """Oldest first."""
+        return iter(self.parked)
+
+    def has_room_for(self, size: int) -> bool:
+        """Whether one more update of ``size`` bytes stays within the budget."""
+        return self.bytes + size <= MAX_WAITING_BYTES and len(self.parked) < MAX_WAITING_UPDATES
+
+    def add(self, entry: Parked) -> None:
+        """Park ``entry``; the caller has asked `has_room_for`."""
+        self.parked[entry] = None
+        self.bytes += len(entry.update)
+        for client in {client for client, _ in entry.blockers}:
+            self._by_client.setdefault(client, []).append(entry)
+
+    def take_ready(self, clients: Iterable[int], known: Mapping[int, int]) -> list[Parked]:
+        """Remove and return those that make progress now that the clocks of ``clients`` have moved to ``known``."""
+        ready: dict[Parked, None] = {}
+        for client in clients:
+            clock = known.get(client, 0)
+            for entry in self._by_client.get(client, ()):
+                if any(other == client and needed <= clock for other, needed in entry.blockers):
+                    ready[entry] = None
+        for entry in ready:
+            self._remove(entry)
+        return list(ready)
+
+    def _remove(self, entry: Parked) -> None:
+        del self.parked[entry]
+        self.bytes -= len(entry.update)
+        for client in {client for client, _ in entry.blockers}:
+            entries = self._by_client[client]
+            entries.remove(entry)
+            if not entries:
+                del self._by_client[client]
+
+    def holds(self, scan: UpdateScan, known: Mapping[int, int]) -> bool:
+        """Whether every struct and deletion of ``scan`` is known or parked already."""
+        return all(
+            covered(start, end, [(0, known.get(client, 0)), *_ranges(self.parked, client)])
+            for client, ranges in scan.ranges.items()
+            for start, end in ranges
+        ) and all(
+            covered(start, end, _deletes(self.parked, client))
+            for client, ranges in scan.deletes.items()
+            for start, end in ranges
+        )
+
+
+def _ranges(parked: Iterable[Parked], client: int) -> Iterator[Range]:
+    for entry in parked:
+        yield from entry.scan.ranges.get(client, ())
+
+
+def _deletes(parked: Iterable[Parked], client: int) -> list[Range]:
+    return [span for entry in parked for span in entry.scan.deletes.get(client, ())]

@@ -1,0 +1,208 @@
+"""The bytes between gateway and engine process: batches of calls one way, batches of answers the other.
+
+A frame is a 4-byte length and a msgpack list. The child trusts what its parent sends; the parent trusts nothing: an
+answer of a wrong shape raises `BrokenAnswer` and costs the child its life. Both ends call this module, nobody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+from struct import Struct
+from typing import Any
+
+import msgpack
+
+from collab.engine.port import (
+    Compose,
+    Diff,
+    Fold,
+    Folded,
+    Integration,
+    Job,
+    Loaded,
+    Outcome,
+    Render,
+    Revert,
+    Verdict,
+)
+from collab.errors import CloseCode, CollabError, EngineDied, InvalidContent, MalformedMessage, Misuse
+
+LENGTH = Struct("<I")
+"""Head of every frame: how many bytes follow."""
+
+MARK = Struct("<QQ")
+"""What the child keeps in shared memory: the call it works on (0: none), and 1 + the index of the update in it."""
+
+MAX_ANSWER_BYTES = 256 * 1024 * 1024
+"""Longest frame a parent takes: several documents of the largest size in one batch."""
+
+MAX_DETAIL_CHARS = 200
+
+
+class Op(IntEnum):
+    """What a call asks for."""
+
+    LOAD = 0
+    INTEGRATE = 1
+    DIFF = 2
+    FORGET = 3
+    RUN = 4
+    LOWER_PRIORITY = 5
+
+
+class BrokenAnswer(Exception):
+    """The child sent what no healthy child sends."""
+
+
+Answer = Loaded | Integration | Diff | Folded | bytes | None
+
+_VERDICTS = tuple(Verdict)
+_VERDICT_NUMBERS = {verdict: number for number, verdict in enumerate(_VERDICTS)}
+_JOBS: tuple[type[Job], ...] = (Fold, Render, Compose, Revert)
+_ERRORS: tuple[type[CollabError], ...] = (Misuse, MalformedMessage, InvalidContent)
+_DIED, _UNEXPECTED = len(_ERRORS), len(_ERRORS) + 1
+_OK = -1
+
+
+def frame(items: Sequence[object]) -> bytes:
+    """Encode one batch."""
+    body: bytes = msgpack.packb(items, use_bin_type=True)
+    return LENGTH.pack(len(body)) + body
+
+
+def unframe(body: bytes | memoryview) -> list[Any]:
+    """Decode what follows the length. Raises `BrokenAnswer`."""
+    try:
+        items = msgpack.unpackb(body, raw=False, use_list=True, strict_map_key=True)
+    except Exception as error:  # msgpack raises five unrelated kinds
+        raise BrokenAnswer("not msgpack") from error
+    if not isinstance(items, list):
+        raise BrokenAnswer("not a batch")
+    return items
+
+
+def job_fields(job: Job) -> list[object]:
+    """Take a job apart for the wire."""
+    match job:
+        case Fold():
+            return [0, job.updates]
+        case Render():
+            return [1, job.updates, job.format, job.root, job.type]
+        case Compose():
+            return [2, job.content, job.format, job.root, job.type]
+        case Revert():
+            return [3, job.current, job.target]
+
+
+def read_job(fields: list[Any]) -> Job:
+    """Put a job together again (in the child)."""
+    kind, *values = fields
+    return _JOBS[kind](*(tuple(value) if isinstance(value, list) else value for value in values))
+
+
+def pack_answer(call: int, answer: Answer) -> list[object]:
+    """Encode a result (in the child)."""
+    match answer:
+        case Integration():
+            outcomes = [
+                (
+                    _VERDICT_NUMBERS[outcome.verdict],
+                    outcome.code and outcome.code.name,
+                    outcome.detail[:MAX_DETAIL_CHARS],
+                    outcome.empty,
+                )
+                for outcome in answer.outcomes
+            ]
+            return [call, _OK, outcomes, answer.merged]
+        case Loaded():
+            return [call, _OK, answer.state_vector, answer.waiting, answer.refused]
+        case Diff():
+            return [call, _OK, answer.update, answer.state_vector]
+        case Folded():
+            return [call, _OK, answer.update, answer.state_vector, answer.covered]
+        case _:
+            return [call, _OK, answer]
+
+
+def pack_error(call: int, error: Exception) -> list[object]:
+    """Encode what a call raised (in the child)."""
+    detail = str(error)[:MAX_DETAIL_CHARS]
+    if isinstance(error, EngineDied):
+        return [call, _DIED, detail, error.culprit]
+    for number, kind in enumerate(_ERRORS):
+        if isinstance(error, kind):
+            return [call, number, detail]
+    return [call, _UNEXPECTED, f"{type(error).__name__}: {detail}"[:MAX_DETAIL_CHARS]]
+
+
+def read_call_id(fields: object) -> int:
+    """Say which call an answer belongs to. Raises `BrokenAnswer`."""
+    if not isinstance(fields, list) or len(fields) < 3:
+        raise BrokenAnswer("not an answer")
+    return _int(fields[0])
+
+
+def read_answer(op: Op, count: int, fields: list[Any]) -> Answer | CollabError:
+    """Decode the answer to a call of kind ``op`` on ``count`` updates. Raises `BrokenAnswer`."""
+    status, *body = fields[1:]
+    try:
+        if status != _OK:
+            return _read_error(_int(status), body, count)
+        match op:
+            case Op.INTEGRATE:
+                outcomes, merged = body
+                if len(outcomes) != count:
+                    raise BrokenAnswer("one outcome per update")
+                return Integration(tuple(map(_outcome, outcomes)), None if merged is None else _bytes(merged))
+            case Op.LOAD:
+                state_vector, waiting, refused = body
+                return Loaded(_bytes(state_vector), _indexes(waiting, count), _indexes(refused, count))
+            case Op.DIFF:
+                update, state_vector = body
+                return Diff(_bytes(update), _bytes(state_vector))
+            case Op.RUN if len(body) == 3:
+                return Folded(_bytes(body[0]), _bytes(body[1]), _indexes(body[2], count))
+            case Op.RUN:
+                return _bytes(*body)
+            case _:
+                return None
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+        raise BrokenAnswer(str(error)[:MAX_DETAIL_CHARS]) from error
+
+
+def _read_error(status: int, body: list[Any], count: int) -> CollabError:
+    detail = body[0]
+    if not isinstance(detail, str) or len(detail) > MAX_DETAIL_CHARS:
+        raise BrokenAnswer("detail")
+    if status == _DIED:
+        culprit = body[1]
+        return EngineDied(detail, culprit=None if culprit is None else _indexes([culprit], count)[0])
+    if status == _UNEXPECTED:
+        return EngineDied(f"engine failed: {detail}")
+    return _ERRORS[status](detail)
+
+
+def _outcome(fields: list[Any]) -> Outcome:
+    verdict, code, detail, empty = fields
+    if not isinstance(detail, str) or len(detail) > MAX_DETAIL_CHARS or not isinstance(empty, bool):
+        raise BrokenAnswer("outcome")
+    return Outcome(_VERDICTS[_int(verdict)], None if code is None else CloseCode[code], detail, empty)
+
+
+def _bytes(value: object) -> bytes:
+    if type(value) is not bytes:
+        raise BrokenAnswer("not bytes")
+    return value
+
+
+def _int(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise BrokenAnswer("not a number")
+    return value
+
+
+def _indexes(values: object, count: int) -> tuple[int, ...]:
+    if not isinstance(values, list) or any(_int(value) >= count for value in values):
+        raise BrokenAnswer("index out of range")
+    return tuple(values)

@@ -1,0 +1,21 @@
+"""What runs: this process and its live rooms. `Hub` is the door."""
+
+from collab.node.connections import ConnectionLimits, ConnectionManager
+from collab.node.counters import Counters
+from collab.node.hub import Hub, HubLimits, Presence
+from collab.node.live_room import LiveRoom, RoomLimits
+from collab.node.outbox import Connection, Frame, Outbox
+
+__all__ = [
+    "Connection",
+    "ConnectionLimits",
+    "ConnectionManager",
+    "Counters",
+    "Frame",
+    "Hub",
+    "HubLimits",
+    "LiveRoom",
+    "Outbox",
+    "Presence",
+    "RoomLimits",
+]

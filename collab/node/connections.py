@@ -1,0 +1,108 @@
+"""ConnectionManager: every session of this node, per room and per user, and the fan-out of frames to them.
+
+It knows who is connected and writes one frame to many; it decides nothing about documents. Rooms add and remove
+their sessions; REST and shutdown ask it who is where.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from collab.errors import CloseCode, Overloaded
+from collab.node.outbox import Flow
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from collab.node.counters import Counters
+    from collab.node.outbox import Frame, Outbox
+    from collab.room import Session
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """How many sessions are let in."""
+
+    per_node: int = 10_000
+    per_room: int = 1_000
+
+
+class ConnectionManager:
+    """The sessions of one node."""
+
+    def __init__(self, counters: Counters, limits: ConnectionLimits | None = None) -> None:
+        self._counters = counters
+        self._limits = limits or ConnectionLimits()
+        self._rooms: dict[str, dict[Session, Outbox]] = {}
+        self._users: dict[str, dict[Session, str]] = {}
+
+    def add(self, document: str, session: Session, outbox: Outbox) -> None:
+        """Register a session; raises `Overloaded` when the node or the room is full."""
+        room = self._rooms.get(document, {})
+        if self._counters.sessions >= self._limits.per_node or len(room) >= self._limits.per_room:
+            raise Overloaded("too many sessions")
+        self._rooms.setdefault(document, room)[session] = outbox
+        self._users.setdefault(session.identity.subject, {})[session] = document
+        self._counters.sessions += 1
+
+    def remove(self, document: str, session: Session) -> None:
+        """Forget a session; forgetting twice is no mistake."""
+        room = self._rooms.get(document)
+        if room is None or room.pop(session, None) is None:
+            return
+        if not room:
+            del self._rooms[document]
+        user = self._users[session.identity.subject]
+        del user[session]
+        if not user:
+            del self._users[session.identity.subject]
+        self._counters.sessions -= 1
+
+    def fan_out(self, document: str, frame: Frame, except_: Collection[Session] = ()) -> None:
+        """Write one frame to every session of a room but ``except_``; those behind are left out.
+
+        Hot path: no allocation, encoding or await per receiver.
+        """
+        room = self._rooms.get(document)
+        if room is None:
+            return
+        written = 0
+        if except_:
+            for session, outbox in room.items():
+                if session not in except_ and (outbox.flow is Flow.OPEN or outbox.flow is Flow.FALLING):
+                    outbox.connection.write(frame)
+                    written += 1
+        else:
+            for outbox in room.values():
+                if outbox.flow is Flow.OPEN or outbox.flow is Flow.FALLING:
+                    outbox.connection.write(frame)
+                    written += 1
+        self._counters.frames_out += written
+        self._counters.bytes_out += written * len(frame.payload)
+
+    def outbox(self, document: str, session: Session) -> Outbox | None:
+        """Where to write to one session, or None when it has left."""
+        room = self._rooms.get(document)
+        return None if room is None else room.get(session)
+
+    def in_room(self, document: str) -> dict[Session, Outbox]:
+        """The sessions of a room; do not keep it."""
+        return self._rooms.get(document, {})
+
+    def of_user(self, subject: str) -> dict[Session, str]:
+        """The sessions of a user and the document each is in; do not keep it."""
+        return self._users.get(subject, {})
+
+    def close_all(self, code: CloseCode) -> None:
+        """Tell every session goodbye."""
+        for outbox in tuple(self._everybody()):
+            outbox.connection.close(code)
+
+    def waiting_bytes(self) -> int:
+        """What waits for slow readers right now, over all connections. Read on scrape."""
+        return sum(outbox.connection.waiting_bytes for outbox in self._everybody())
+
+    def _everybody(self) -> Iterator[Outbox]:
+        for room in self._rooms.values():
+            yield from room.values()

@@ -1,0 +1,280 @@
+"""The hub: document name -> live room. Opens each once, lets it go when idle and saved, drains them all at shutdown.
+
+Everybody who needs a document in memory comes through here: WebSockets with `enter`, REST with `submit`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import structlog
+
+from collab.errors import CloseCode, CollabError, DocumentQuarantined, Draining
+from collab.node.compactor import Compactor
+from collab.node.connections import ConnectionLimits, ConnectionManager
+from collab.node.counters import Counters
+from collab.node.live_room import LiveRoom, RoomLimits, Surroundings
+from collab.node.recorder import Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from collab.bus.port import Bus
+    from collab.engine.port import Engine
+    from collab.node.outbox import Outbox
+    from collab.room import Grant, Identity, Session
+    from collab.store.port import LogEntry, Store
+
+TICK_EVERY = 1.0
+"""Seconds."""
+
+QUARANTINE_FOR = 60.0
+"""Seconds a document that keeps killing engines is left alone; guessed."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """One session, as others may see it."""
+
+    identity: Identity
+    grant: Grant
+    connected_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class HubLimits:
+    """How many, how large, how long (seconds)."""
+
+    connections: ConnectionLimits = field(default_factory=ConnectionLimits)
+    room: RoomLimits = field(default_factory=RoomLimits)
+    unload_after: float = 30.0
+    compact_after_updates: int = 500
+
+
+class Hub:
+    """The live rooms of one node. ``start`` it once, then ``drain`` and ``close`` it once."""
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        epoch: int,
+        engine: Engine,
+        store: Store,
+        bus: Bus,
+        limits: HubLimits | None = None,
+        counters: Counters | None = None,
+        wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """``node`` is new at every start (it names log entries); ``epoch`` grows with every start of a node."""
+        limits = limits or HubLimits()
+        self.node = node
+        self.engine = engine
+        self.store = store
+        self.counters = counters or Counters()
+        self.connections = ConnectionManager(self.counters, limits.connections)
+        self.compactor = Compactor(store.log, engine, self.counters, after_updates=limits.compact_after_updates)
+        self.recorder = Recorder(store.log, node=node, counters=self.counters, compactor=self.compactor)
+        self.draining = False
+        self._around = Surroundings(
+            node=node,
+            epoch=epoch,
+            engine=engine,
+            log=store.log,
+            bus=bus,
+            recorder=self.recorder,
+            compactor=self.compactor,
+            connections=self.connections,
+            counters=self.counters,
+            limits=limits.room,
+        )
+        self._unload_after = limits.unload_after
+        self._wall_clock = wall_clock
+        self._joined: dict[Session, datetime] = {}
+        self._opening: dict[str, asyncio.Task[LiveRoom]] = {}
+        self._rooms: dict[str, LiveRoom] = {}
+        self._closing: dict[str, asyncio.Task[None]] = {}
+        self._quarantined_until: dict[str, float] = {}
+        self._ticker: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to work."""
+        self.recorder.start()
+        self.compactor.start()
+        self._ticker = asyncio.create_task(self._tick(), name="hub")
+
+    # coming in
+
+    async def enter(self, document: str, session: Session, outbox: Outbox) -> LiveRoom:
+        """Join a session to the document's room, opening it when needed.
+
+        Raises `Draining`, `Overloaded`, `DocumentDeleted`, `DocumentQuarantined`, `StoreUnavailable`, `EngineDied`.
+        """
+        while True:
+            room = await self._open(document)
+            if room.closed is None:
+                room.join(session, outbox)
+                self._joined[session] = self._wall_clock()
+                return room
+
+    def leave(self, room: LiveRoom, session: Session) -> None:
+        """A session's connection is gone."""
+        self._joined.pop(session, None)
+        room.leave(session)
+
+    async def submit(self, document: str, update: bytes, *, author: str | None) -> int:
+        """Bring an update into a document from outside any session; the durable sequence after its commit.
+
+        Live editors receive it like any edit. Raises what `enter` and `LiveRoom.submit` raise.
+        """
+        while True:
+            room = await self._open(document)
+            if room.closed is None:
+                await room.submit(update, author)
+                return await self.store.log.last_seq(document)
+
+    def next_entry(self, document: str, update: bytes, author: str | None) -> LogEntry:
+        """Name a log entry that does not go through a room (a document's first update)."""
+        return self.recorder.entry(document, update, author)
+
+    def present(self, document: str) -> list[Presence]:
+        """Who is connected to a document on this node, in the order they came."""
+        return [
+            Presence(session.identity, session.grant, self._joined[session])
+            for session in self.connections.in_room(document)
+            if session in self._joined
+        ]
+
+    async def evict(self, document: str, code: CloseCode) -> None:
+        """Tell everybody in a document's room why it ends, and let go of it."""
+        room = self._rooms.get(document)
+        if room is not None:
+            room.end(code)
+            await asyncio.shield(self._let_go(room))
+
+    # open once
+
+    async def _open(self, document: str) -> LiveRoom:
+        """The document's room; concurrent calls share one opening (SPEC N1)."""
+        while True:
+            if self.draining:
+                raise Draining("this node is shutting down")
+            room = self._rooms.get(document)
+            if room is not None:
+                if room.closed is None:
+                    return room
+                self._let_go(room)
+            closing = self._closing.get(document)
+            if closing is not None:
+                await asyncio.shield(closing)
+                continue
+            self._refuse_quarantined(document)
+            opening = self._opening.get(document)
+            if opening is None:
+                opening = asyncio.create_task(self._open_new(document), name=f"open {document}")
+                opening.add_done_callback(lambda task: task.cancelled() or task.exception())
+                self._opening[document] = opening
+            # Shielded: whoever gives up waiting must not take the room away from the others who wait.
+            return await asyncio.shield(opening)
+
+    async def _open_new(self, document: str) -> LiveRoom:
+        room = LiveRoom(document, self._around)
+        try:
+            await room.open()
+        except DocumentQuarantined:
+            self._quarantined_until[document] = asyncio.get_running_loop().time() + QUARANTINE_FOR
+            raise
+        finally:
+            del self._opening[document]
+        self._rooms[document] = room
+        self.counters.rooms = len(self._rooms)
+        return room
+
+    def _refuse_quarantined(self, document: str) -> None:
+        until = self._quarantined_until.get(document)
+        if until is None:
+            return
+        if asyncio.get_running_loop().time() < until:
+            raise DocumentQuarantined(f"{document} keeps killing engines")
+        del self._quarantined_until[document]
+
+    # letting go
+
+    def _let_go(self, room: LiveRoom) -> asyncio.Task[None]:
+        """Begin to close a room that has ended or is idle; until that is done nobody opens the document again.
+
+        What it integrated but has not saved is in no other place: a new room that loaded before that is committed
+        would miss it for ever. So an ended room is waited for, however long the database takes (SPEC N3).
+        """
+        name = room.name
+        if self._rooms.get(name) is room:
+            if room.closed is CloseCode.QUARANTINED:
+                self._quarantined_until[name] = asyncio.get_running_loop().time() + QUARANTINE_FOR
+            room.closed = room.closed or CloseCode.RESTART
+            del self._rooms[name]
+            self.counters.rooms = len(self._rooms)
+            self._closing[name] = asyncio.create_task(self._close(room), name=f"close {name}")
+        return self._closing[name]
+
+    async def _close(self, room: LiveRoom) -> None:
+        try:
+            await room.wait_saved()
+            await room.close()
+        except CollabError as error:
+            log.warning("room_close_failed", document=room.name, error=str(error))
+        finally:
+            del self._closing[room.name]
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_EVERY)
+            now = asyncio.get_running_loop().time()
+            for room in tuple(self._rooms.values()):
+                try:
+                    room.tick()
+                except Exception:
+                    log.exception("room_tick_failed", document=room.name)
+                    room.end(CloseCode.FAULT)
+                idle = not room.occupied and room.saved and now - room.empty_since >= self._unload_after
+                if idle or room.closed is not None:
+                    self._let_go(room)
+
+    # shutdown
+
+    async def drain(self, timeout: float) -> bool:
+        """Take nobody new, save everything, tell everybody to come back; True when all of it is saved."""
+        self.draining = True
+        try:
+            async with asyncio.timeout(timeout):
+                await self._flush()
+                self.connections.close_all(CloseCode.RESTART)
+                await self._flush()
+        except TimeoutError:
+            self.connections.close_all(CloseCode.RESTART)
+            log.error("drain_timed_out", unsaved_bytes=self.counters.unsaved_bytes)
+            return False
+        return True
+
+    async def _flush(self) -> None:
+        for room in tuple(self._rooms.values()):
+            await room.wait_saved()
+        await asyncio.gather(*map(asyncio.shield, self._closing.values()), return_exceptions=True)
+        await self.recorder.flush()
+
+    async def close(self) -> None:
+        """Stop everything this hub started. Does not wait for the database: `drain` first."""
+        self.draining = True
+        tasks = [task for task in (self._ticker, *self._opening.values(), *self._closing.values()) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for room in tuple(self._rooms.values()):
+            await room.close()
+        self._rooms.clear()
+        await self.compactor.close()
+        await self.recorder.close()

@@ -1,0 +1,509 @@
+"""One document being edited on this node: its `Room`, its pump, its ear on the bus. Performs what the room decides.
+
+The pump is the only one that talks to the engine about this document. While a batch is with the engine, whatever
+arrives gathers; the next batch takes it all. So an idle room answers at once and a busy one batches by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from collab.bus.port import Envelope, Kind
+from collab.engine.port import Verdict
+from collab.errors import CloseCode, CollabError, MalformedMessage, close_code_for, error_for
+from collab.node.loaded_document import LoadedDocument
+from collab.node.outbox import Flow, Frame, Outbox
+from collab.protocol.dialects.y_websocket import decode, encode
+from collab.protocol.messages import Awareness, SyncStep2, Update
+from collab.room import (
+    Answer,
+    Broadcast,
+    Disconnect,
+    Grant,
+    Greet,
+    Identity,
+    Integrate,
+    Integrated,
+    Proposal,
+    Publish,
+    Receipt,
+    Record,
+    Room,
+    Send,
+    Session,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from collab.bus.port import Bus, Subscription
+    from collab.engine.port import Engine, Integration
+    from collab.node.compactor import Compactor
+    from collab.node.connections import ConnectionManager
+    from collab.node.counters import Counters
+    from collab.node.recorder import Recorder
+    from collab.protocol.messages import Message
+    from collab.room import Effect
+    from collab.store.port import UpdateLog
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RoomLimits:
+    """What one room may hold, and its times (seconds)."""
+
+    unsaved_bytes: int = 1024 * 1024
+    unsaved_bytes_per_node: int = 64 * 1024 * 1024
+    max_awareness_bytes: int = 8 * 1024
+    keep_alive_every: float = 10.0
+    awareness_expires_after: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every room of a node shares."""
+
+    node: str
+    epoch: int
+    engine: Engine
+    log: UpdateLog
+    bus: Bus
+    recorder: Recorder
+    compactor: Compactor
+    connections: ConnectionManager
+    counters: Counters
+    limits: RoomLimits
+
+
+class LiveRoom:
+    """A room that runs. ``open`` it once before anything else; ``close`` it once, when `saved` says so."""
+
+    def __init__(self, name: str, around: Surroundings) -> None:
+        self.name = name
+        self.closed: CloseCode | None = None
+        """Why it takes nobody any more; None while it lives."""
+        self.empty_since = 0.0
+        """When its last session left; monotonic seconds."""
+        self._around = around
+        self._limits = around.limits
+        self._room = Room(
+            name, keep_alive_every=self._limits.keep_alive_every, expire_after=self._limits.awareness_expires_after
+        )
+        self._document = LoadedDocument(name, around.engine, around.log, around.counters, self._unsaved_updates)
+        self._proposals: list[Proposal] = []
+        self._heard: list[bytes] = []
+        """Updates from other nodes."""
+        self._asks: list[Answer] = []
+        self._greets: dict[Session, None] = {}
+        self._unsaved: dict[Receipt, None] = {}
+        self._held_bytes = 0
+        self._slow: dict[Outbox, None] = {}
+        self._paused: dict[Outbox, None] = {}
+        self._submitted: dict[Session, asyncio.Future[None]] = {}
+        self._wake = asyncio.Event()
+        self._settled = asyncio.Event()
+        """Set whenever `saved` may have become true."""
+        self._working = False
+        self._awareness_due = False
+        self._published = 0
+        self._last_sent: tuple[Message, Frame] | None = None
+        self._subscription: Subscription | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    # life
+
+    async def open(self) -> None:
+        """Subscribe, then load (SPEC N2), then run. Raises what `LoadedDocument.open` raises."""
+        self._subscription = await self._around.bus.subscribe(self.name, self._hear, self._missed)
+        try:
+            stored = await self._document.open()
+        except BaseException:
+            await self._subscription.close()
+            raise
+        self._around.compactor.loaded(self.name, stored)
+        self.empty_since = asyncio.get_running_loop().time()
+        self._task = asyncio.create_task(self._run(), name=f"room {self.name}")
+
+    @property
+    def saved(self) -> bool:
+        """Whether nothing is on its way to the log."""
+        return not (self._proposals or self._heard or self._unsaved or self._working)
+
+    async def wait_saved(self) -> None:
+        """Return when `saved`; while the database is away that takes as long as it is."""
+        while not self.saved:
+            self._settled.clear()
+            await self._settled.wait()
+
+    @property
+    def occupied(self) -> bool:
+        """Whether anybody is here."""
+        return bool(self._room.sessions)
+
+    async def close(self) -> None:
+        """Stop the pump, leave the bus, free the engine's copy."""
+        self.closed = self.closed or CloseCode.RESTART
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._subscription is not None:
+            await self._subscription.close()
+        await self._document.forget()
+        self._around.compactor.forget(self.name)
+
+    def end(self, code: CloseCode) -> None:
+        """Take nobody any more and tell everybody here why. The hub closes the room afterwards."""
+        if self.closed is not None:
+            return
+        self.closed = code
+        self._wake.set()
+        for outbox in tuple(self._around.connections.in_room(self.name).values()):
+            outbox.connection.close(code)
+        for waiter in self._submitted.values():
+            if not waiter.done():
+                waiter.set_exception(error_for(code, "the document was closed"))
+        self._submitted.clear()
+
+    # sessions
+
+    def join(self, session: Session, outbox: Outbox) -> None:
+        """Let a session in. Raises `Overloaded`. Call only while ``closed`` is None."""
+        self._around.connections.add(self.name, session, outbox)
+        outbox.belongs_to(self._note_slow)
+        self._perform(self._room.join(session, self._now()))
+
+    def leave(self, session: Session) -> None:
+        """A session is gone; leaving twice is no mistake."""
+        now = self._now()
+        outbox = self._around.connections.outbox(self.name, session)
+        self._around.connections.remove(self.name, session)
+        if outbox is not None:
+            self._slow.pop(outbox, None)
+            self._paused.pop(outbox, None)
+        self._greets.pop(session, None)
+        self._perform(self._room.leave(session, now))
+        if not self._room.sessions:
+            self.empty_since = now
+        self._flush_awareness_soon()
+
+    def receive(self, session: Session, data: bytes) -> None:
+        """One frame from a session. Hot path."""
+        counters = self._around.counters
+        counters.bytes_in += len(data)
+        try:
+            messages = decode(data, max_awareness_state_bytes=self._limits.max_awareness_bytes)
+            now = self._now()
+            for message in messages:
+                kind = type(message)
+                counters.messages_in[kind.__name__] += 1
+                self._perform(self._room.receive(session, message, now))
+                if kind is Awareness:
+                    self._flush_awareness_soon()
+        except MalformedMessage as error:
+            self._disconnect(Disconnect(session, CloseCode.MALFORMED, str(error)))
+
+    def outbox(self, session: Session) -> Outbox | None:
+        """Where to write to a session, or None when it is not here."""
+        return self._around.connections.outbox(self.name, session)
+
+    def _note_slow(self, outbox: Outbox) -> None:
+        self._slow[outbox] = None
+        self._wake.set()
+
+    async def submit(self, update: bytes, author: str | None) -> None:
+        """Bring in an update from outside any session; returns after the commit.
+
+        Raises `MalformedMessage`, `DocumentTooLarge`, `DocumentDeleted`, or something `Unavailable`.
+        """
+        session = Session("submitted", Identity(author or "anonymous"), Grant.WRITE, received=1)
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._submitted[session] = waiter
+        self._perform([Integrate(Proposal(session, update, 1, self._now()))])
+        try:
+            await waiter
+        finally:
+            self._submitted.pop(session, None)
+
+    def tick(self) -> None:
+        """Let time pass; called about once a second."""
+        self._perform(self._room.tick(self._now()))
+        self._flush_awareness_soon()
+        self._resume_paused()
+
+    # the recorder's side
+
+    def committed(self, receipt: Receipt) -> None:
+        """The receipt is in the log."""
+        self._unsaved.pop(receipt, None)
+        self._settled.set()
+        self._held_bytes -= sum(len(update) for update, _ in receipt.updates)
+        self._perform(self._room.committed(receipt))
+        self._around.counters.edit_to_acknowledgement_s.observe(self._now() - receipt.arrived_at)
+        if self._submitted:
+            for session, _ in receipt.writes:
+                waiter = self._submitted.get(session)
+                if waiter is not None and not waiter.done():
+                    waiter.set_result(None)
+        if self._paused:
+            self._resume_paused()
+
+    def delayed(self, receipt: Receipt) -> None:
+        """The commit is taking long."""
+        self._perform(self._room.delayed(receipt))
+
+    def deleted(self) -> None:
+        """The document is gone; so is everything on its way to the log."""
+        self._unsaved.clear()
+        self._settled.set()
+        self.end(CloseCode.DELETED)
+
+    def _unsaved_updates(self) -> list[bytes]:
+        return [update for receipt in self._unsaved for update, _ in receipt.updates]
+
+    # the pump
+
+    async def _run(self) -> None:
+        while self.closed is None:
+            self._wake.clear()
+            if not (self._proposals or self._heard or self._asks or self._greets or self._slow):
+                self._working = False
+                self._settled.set()
+                await self._wake.wait()
+            self._working = True
+            try:
+                await self._turn()
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                self._fail(error)
+        self._working = False
+        self._proposals.clear()  # whoever sent them is told to come back, and brings them again
+        self._heard.clear()
+        self._settled.set()
+
+    async def _turn(self) -> None:
+        if self._slow:
+            await self._see_to_slow_readers()
+        if self._greets:
+            vector = await self._document.state_vector()
+            greets, self._greets = self._greets, {}
+            for session in greets:
+                self._perform(self._room.greet(session, vector))
+        if self._proposals:
+            proposals, self._proposals = self._proposals, []
+            await self._integrate([proposal for proposal in proposals if not proposal.probe])
+            await self._probe([proposal for proposal in proposals if proposal.probe])
+        if self._heard:
+            heard, self._heard = self._heard, []
+            for _, answer in await self._document.integrate(heard):
+                self._perform(self._room.heard(answer.merged))
+        if self._asks:
+            asks, self._asks = self._asks, []
+            for ask in asks:
+                await self._answer(ask)
+
+    async def _integrate(self, proposals: Sequence[Proposal]) -> None:
+        if not proposals:
+            return
+        for indexes, answer in await self._document.integrate([proposal.update for proposal in proposals]):
+            batch = [proposals[index] for index in indexes]
+            self._perform(self._room.integrated(self._sort(batch, answer)))
+            self._around.counters.broadcast_s.observe(self._now() - batch[0].arrived_at)
+
+    def _sort(self, proposals: Sequence[Proposal], answer: Integration) -> Integrated:
+        counts = self._around.counters.updates
+        taken, waiting, repeated, structless, refused = [], [], [], [], []
+        for proposal, outcome in zip(proposals, answer.outcomes, strict=True):
+            verdict = outcome.verdict
+            counts[verdict.value] += 1
+            if verdict is Verdict.INTEGRATED:
+                taken.append(proposal)
+                continue
+            if verdict is Verdict.PENDING:
+                taken.append(proposal)
+                waiting.append(proposal)
+                continue
+            self._held_bytes -= len(proposal.update)
+            if verdict is Verdict.REDUNDANT:
+                repeated.append(proposal)
+                if outcome.empty:
+                    structless.append(proposal)
+            else:
+                refused.append((proposal, outcome.code or CloseCode.MALFORMED, outcome.detail))
+        return Integrated(
+            taken=tuple(taken),
+            merged=answer.merged,
+            waiting=tuple(waiting),
+            repeated=tuple(repeated),
+            structless=frozenset(structless),
+            refused=tuple(refused),
+        )
+
+    async def _probe(self, proposals: Sequence[Proposal]) -> None:
+        if not proposals:
+            return
+        answer = await self._document.probe([proposal.update for proposal in proposals])
+        for proposal, outcome in zip(proposals, answer.outcomes, strict=True):
+            self._held_bytes -= len(proposal.update)
+            self._perform(self._room.probed(proposal, holds_new=outcome.verdict is not Verdict.REDUNDANT))
+
+    async def _answer(self, ask: Answer) -> None:
+        if ask.session not in self._room.sessions:
+            return
+        try:
+            diff = await self._document.diff(ask.state_vector)
+        except MalformedMessage as error:
+            self._disconnect(Disconnect(ask.session, CloseCode.MALFORMED, str(error)))
+            return
+        self._perform([Send(ask.session, SyncStep2(diff.update))])
+
+    async def _see_to_slow_readers(self) -> None:
+        slow, self._slow = self._slow, {}
+        for outbox in slow:
+            if outbox.flow is Flow.FALLING:
+                # Everything integrated so far was written to it; nothing that follows will be.
+                outbox.fall_behind(await self._document.state_vector())
+            elif outbox.flow is Flow.DRAINED:
+                self._around.counters.slow_reader_diffs += 1
+                diff = await self._document.diff(outbox.catch_up())
+                outbox.write_always(Frame(encode(Update(diff.update))))
+                outbox.write_always(Frame(encode(Awareness(self._room.awareness.all()))))
+
+    def _fail(self, error: Exception) -> None:
+        code = close_code_for(error)
+        if isinstance(error, CollabError):
+            log.error("room_failed", document=self.name, code=code.code, error=str(error))
+        else:
+            log.exception("room_failed", document=self.name, code=code.code)
+        self.end(code)
+
+    # effects
+
+    def _perform(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Integrate(proposal):
+                    self._proposals.append(proposal)
+                    self._held_bytes += len(proposal.update)
+                    self._wake.set()
+                    if self._over_bound():
+                        self._pause(proposal.session)
+                case Broadcast(message, except_):
+                    self._around.connections.fan_out(self.name, self._frame(message), except_)
+                case Send(session, message):
+                    self._send(session, message)
+                case Record(receipt):
+                    self._unsaved[receipt] = None
+                    self._around.recorder.record(self, receipt)
+                case Publish(message):
+                    self._publish(message)
+                case Answer():
+                    self._asks.append(effect)
+                    self._wake.set()
+                case Greet(session):
+                    self._greets[session] = None
+                    self._wake.set()
+                case Disconnect():
+                    self._disconnect(effect)
+
+    def _frame(self, message: Message) -> Frame:
+        last = self._last_sent
+        if last is not None and last[0] is message:
+            return last[1]
+        frame = Frame(encode(message))
+        self._last_sent = (message, frame)
+        return frame
+
+    def _send(self, session: Session, message: Message) -> None:
+        outbox = self._around.connections.outbox(self.name, session)
+        if outbox is None:
+            return
+        frame = self._frame(message)
+        self._around.counters.frames_out += 1
+        self._around.counters.bytes_out += len(frame.payload)
+        if isinstance(message, Update):
+            outbox.write(frame)
+        else:
+            outbox.write_always(frame)
+
+    def _disconnect(self, effect: Disconnect) -> None:
+        waiter = self._submitted.get(effect.session)
+        if waiter is not None:
+            if not waiter.done():
+                waiter.set_exception(error_for(effect.code, effect.detail))
+            return
+        outbox = self._around.connections.outbox(self.name, effect.session)
+        if outbox is not None:
+            log.info(
+                "session_closed",
+                document=self.name,
+                session=effect.session.id,
+                code=effect.code.code,
+                detail=effect.detail[:200],
+            )
+            outbox.connection.close(effect.code)
+
+    def _publish(self, message: Update | Awareness) -> None:
+        around = self._around
+        self._published += 1
+        kind, payload = (
+            (Kind.UPDATE, message.update) if isinstance(message, Update) else (Kind.AWARENESS, encode(message))
+        )
+        around.bus.publish(Envelope(self.name, around.node, around.epoch, self._published, kind, payload))
+
+    def _hear(self, envelope: Envelope) -> None:
+        if envelope.node == self._around.node:
+            return
+        if envelope.kind is Kind.UPDATE:
+            self._heard.append(envelope.payload)
+            self._wake.set()
+            return
+        for message in decode(envelope.payload, max_awareness_state_bytes=self._limits.max_awareness_bytes):
+            if isinstance(message, Awareness):
+                self._room.awareness.receive_from_node(envelope.node, message.entries, self._now())
+        self._flush_awareness_soon()
+
+    def _missed(self) -> None:
+        for session in self._room.sessions:
+            self._greets[session] = None
+        self._wake.set()
+
+    # awareness, and reading more slowly
+
+    def _flush_awareness_soon(self) -> None:
+        if not self._awareness_due:
+            self._awareness_due = True
+            asyncio.get_running_loop().call_soon(self._flush_awareness)
+
+    def _flush_awareness(self) -> None:
+        self._awareness_due = False
+        self._perform(self._room.flush_awareness())
+
+    def _over_bound(self) -> bool:
+        return (
+            self._held_bytes > self._limits.unsaved_bytes
+            or self._around.counters.unsaved_bytes > self._limits.unsaved_bytes_per_node
+        )
+
+    def _pause(self, session: Session) -> None:
+        outbox = self._around.connections.outbox(self.name, session)
+        if outbox is not None and not outbox.paused:
+            outbox.paused = True
+            outbox.connection.pause_reading()
+            self._paused[outbox] = None
+
+    def _resume_paused(self) -> None:
+        if self._paused and not self._over_bound():
+            for outbox in self._paused:
+                outbox.paused = False
+                outbox.connection.resume_reading()
+            self._paused.clear()
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()

@@ -1,0 +1,146 @@
+"""One document in the engine, as its live room uses it: loaded, lost with a dying engine, loaded again.
+
+The engine's death is settled here: the document is built again from the log and what is not saved yet, the batch under
+way is tried one update at a time, and the update that kills is refused. A document that kills by itself, on loading or
+reading, is quarantined. Rooms see verdicts, never deaths.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
+
+from collab.engine.port import Integration, Outcome, Verdict
+from collab.errors import CloseCode, DocumentQuarantined, EngineDied
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from collab.engine.port import Diff, Engine
+    from collab.node.counters import Counters
+    from collab.store.port import Stored, UpdateLog
+
+Answer = TypeVar("Answer")
+
+MAX_DEATHS = 2
+MAX_REFUSED_KILLERS = 10
+BLAME_KEPT_FOR = 600.0
+"""A document that by itself kills `MAX_DEATHS` engines, or is sent `MAX_REFUSED_KILLERS` deadly updates, within this
+many seconds is quarantined (faults matrix F29)."""
+
+REVIVAL_AFTER = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0)
+"""Seconds before each try when the engine dies of something else while this document waits for it."""
+
+log = structlog.get_logger(__name__)
+
+
+class LoadedDocument:
+    """The engine's copy of one document. Not for concurrent use: a room has one pump."""
+
+    def __init__(
+        self, name: str, engine: Engine, update_log: UpdateLog, counters: Counters, unsaved: Callable[[], list[bytes]]
+    ) -> None:
+        """``unsaved`` gives the updates that are in the document and not yet known to be in the log."""
+        self._name = name
+        self._engine = engine
+        self._log = update_log
+        self._counters = counters
+        self._unsaved = unsaved
+        self._loaded = False
+        self._state_vector: bytes | None = None
+        self._last_vector = b"\x00"
+        self._deaths: list[float] = []
+        self._killers: list[float] = []
+
+    async def open(self) -> Stored:
+        """Load for the first time; raises `DocumentDeleted`, `StoreUnavailable`, `DocumentQuarantined`."""
+        return await self._insist(self._load, loading=True)
+
+    async def integrate(self, updates: Sequence[bytes]) -> list[tuple[list[int], Integration]]:
+        """Integrate a batch: usually one answer for all indexes; one each when the batch had to be taken apart."""
+        if not self._loaded:
+            await self._insist(self._load, loading=True)
+        self._state_vector = None
+        try:
+            return [(list(range(len(updates))), await self._engine.integrate(self._name, updates))]
+        except EngineDied:
+            self._loaded = False
+        return [([index], await self._integrate_alone(update)) for index, update in enumerate(updates)]
+
+    async def _integrate_alone(self, update: bytes) -> Integration:
+        async def attempt() -> Integration:
+            try:
+                return await self._engine.integrate(self._name, [update])
+            except EngineDied as died:
+                if died.culprit is None:
+                    raise
+                self._loaded = False
+                self._blame(self._killers, MAX_REFUSED_KILLERS)
+                log.warning("update_killed_engine", document=self._name, bytes=len(update))
+                refused = Outcome(Verdict.REFUSED, CloseCode.MALFORMED, "kills the engine")
+                return Integration((refused,), None)
+
+        return await self._insist(attempt)
+
+    async def probe(self, updates: Sequence[bytes]) -> Integration:
+        """Ask what ``updates`` would change, changing nothing."""
+        return await self._insist(lambda: self._engine.integrate(self._name, updates, probe=True))
+
+    async def diff(self, state_vector: bytes) -> Diff:
+        """What somebody with ``state_vector`` lacks. Raises `MalformedMessage`."""
+        diff = await self._insist(lambda: self._engine.diff(self._name, state_vector))
+        self._state_vector = self._last_vector = diff.state_vector
+        return diff
+
+    async def state_vector(self) -> bytes:
+        """The document's state vector now; remembered until something is integrated."""
+        if self._state_vector is not None:
+            return self._state_vector
+        return (await self.diff(self._last_vector)).state_vector
+
+    async def forget(self) -> None:
+        """Let the engine free its memory."""
+        self._loaded = False
+        try:
+            await self._engine.forget(self._name)
+        except EngineDied:
+            log.debug("engine_died_while_forgetting", document=self._name)
+
+    async def _insist(self, call: Callable[[], Awaitable[Answer]], *, loading: bool = False) -> Answer:
+        """Call until it is answered, loading again whenever the engine died before or meanwhile."""
+        for delay in REVIVAL_AFTER:
+            if delay:
+                await asyncio.sleep(delay)
+            try:
+                if not self._loaded and not loading:
+                    await self._load()
+                return await call()
+            except EngineDied as died:
+                self._loaded = False
+                if died.culprit is not None:
+                    self._blame(self._deaths, MAX_DEATHS)
+        raise EngineDied(f"no engine stayed alive long enough to serve {self._name}")
+
+    async def _load(self) -> Stored:
+        unsaved = self._unsaved()  # before reading: what is committed meanwhile is then simply there twice
+        stored = await self._log.load(self._name)
+        if stored.damage:
+            self._counters.damage += len(stored.damage)
+            log.error("damage_found", document=self._name, damage=list(stored.damage))
+        loaded = await self._engine.load(self._name, (*stored.all_updates, *unsaved))
+        if loaded.refused:
+            log.error("poison_rows_left_out", document=self._name, rows=len(loaded.refused))
+        self._state_vector = self._last_vector = loaded.state_vector
+        self._loaded = True
+        return stored
+
+    def _blame(self, blamed_at: list[float], most: int) -> None:
+        now = asyncio.get_running_loop().time()
+        blamed_at[:] = [when for when in blamed_at if now - when < BLAME_KEPT_FOR]
+        blamed_at.append(now)
+        if len(blamed_at) >= most:
+            self._counters.quarantines += 1
+            log.error("document_quarantined", document=self._name)
+            raise DocumentQuarantined(f"{self._name} keeps killing engines")

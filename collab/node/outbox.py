@@ -1,0 +1,123 @@
+"""One session's bounded way out, and what happens when its reader is slow.
+
+The policy: frames are written to the connection as they come. When more than the bound waits there, nothing of the
+document is written any more; once the connection has drained, the session gets one diff from the state it had. So a
+slow reader costs a constant, and nobody else waits for it.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from collab.errors import CloseCode
+
+
+class Frame:
+    """One WebSocket message on its way to any number of connections; encoded once.
+
+    ``wire`` is the same bytes with the WebSocket header in front, filled in by the first connection that needs it.
+    """
+
+    __slots__ = ("payload", "wire")
+
+    def __init__(self, payload: bytes) -> None:
+        self.payload = payload
+        self.wire: bytes | None = None
+
+
+class Connection(Protocol):
+    """A socket as the node sees it; `collab.server` makes them. No method waits."""
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes written and not yet taken by the network."""
+        ...
+
+    def write(self, frame: Frame) -> None:
+        """Send, after what was sent before; a closed connection ignores it."""
+        ...
+
+    def close(self, code: CloseCode) -> None:
+        """Say goodbye, then cut the connection off if the other side does not answer."""
+        ...
+
+    def pause_reading(self) -> None:
+        """Take nothing more from the network for now."""
+        ...
+
+    def resume_reading(self) -> None:
+        """Take on."""
+        ...
+
+
+class Flow(Enum):
+    """How far an outbox is behind."""
+
+    OPEN = "open"
+    FALLING = "falling"
+    """Over the bound; still written to until the room has noted the state vector of this moment."""
+    BEHIND = "behind"
+    """Nothing of the document is written; ``Outbox.state_vector`` says what the session has."""
+    DRAINED = "drained"
+    """Behind, but the connection is empty again: due one diff."""
+
+
+class Outbox:
+    """What a room writes one session's frames to."""
+
+    __slots__ = ("_notify", "connection", "flow", "paused", "state_vector")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.flow = Flow.OPEN
+        self.paused = False
+        """Whether the room reads this session more slowly because too much is unsaved."""
+        self.state_vector: bytes | None = None
+        self._notify: Callable[[Outbox], None] | None = None
+
+    def belongs_to(self, notify: Callable[[Outbox], None]) -> None:
+        """``notify`` is called when the room has something to do about this outbox."""
+        self._notify = notify
+
+    def write(self, frame: Frame) -> None:
+        """A frame of the document or its awareness: left out while the reader is behind."""
+        if self.flow is Flow.OPEN or self.flow is Flow.FALLING:
+            self.connection.write(frame)
+
+    def write_always(self, frame: Frame) -> None:
+        """A small frame that stands for itself (an acknowledgement, a keep-alive, the diff that ends a backlog)."""
+        self.connection.write(frame)
+
+    def over_bound(self) -> None:
+        """Called by the connection when more waits than it may hold."""
+        if self.flow is Flow.OPEN:
+            self.flow = Flow.FALLING
+            self._tell_room()
+
+    def drained(self) -> None:
+        """Called by the connection when little or nothing waits any more."""
+        if self.flow is Flow.FALLING:
+            self.flow = Flow.OPEN
+        elif self.flow is Flow.BEHIND:
+            self.flow = Flow.DRAINED
+            self._tell_room()
+
+    def fall_behind(self, state_vector: bytes) -> None:
+        """Called by the room: everything up to ``state_vector`` was written, nothing after it will be."""
+        if self.flow is Flow.FALLING:
+            self.flow = Flow.BEHIND
+            self.state_vector = state_vector
+
+    def catch_up(self) -> bytes:
+        """Called by the room when it is about to write the diff: the state vector to start from."""
+        vector, self.state_vector = self.state_vector, None
+        self.flow = Flow.OPEN
+        return vector or b"\x00"
+
+    def _tell_room(self) -> None:
+        if self._notify is not None:
+            self._notify(self)

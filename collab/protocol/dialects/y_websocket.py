@@ -1,0 +1,158 @@
+"""The y-websocket dialect: frames of bytes <-> message values.
+
+Shared by y-websocket, y-sweet (message 102) and y/hub clients. A frame holds one or more messages, each a varuint type
+and its payload, without an address: one document per socket. Text frames are the server's business, not this module's.
+"""
+
+from __future__ import annotations
+
+from json import JSONDecoder
+from typing import NoReturn
+
+from collab.errors import MalformedMessage
+from collab.protocol.json_text import nests_within
+from collab.protocol.messages import (
+    Awareness,
+    AwarenessEntry,
+    Message,
+    QueryAwareness,
+    SyncStatus,
+    SyncStep1,
+    SyncStep2,
+    Unknown,
+    Update,
+)
+from collab.protocol.varint import MAX_SAFE_INTEGER, read_bytes, read_varuint, write_bytes, write_varuint
+
+MAX_AWARENESS_ENTRIES = 1_000
+"""Entries in one awareness message: as many as a room may have connections."""
+MAX_AWARENESS_STATE_BYTES = 8 * 1024
+"""Bytes of one client's state."""
+MAX_AWARENESS_DEPTH = 8
+"""Nesting of one client's state."""
+MAX_AWARENESS_CLOCK = (1 << 32) - 1
+
+KEEP_ALIVE = bytes((1, 1, 0))
+"""An awareness message without entries: says nothing, and resets every stock client's silence timer."""
+
+_SYNC = 0
+_AWARENESS = 1
+_QUERY_AWARENESS = 3
+_SYNC_STATUS = 102
+_STEP_1, _STEP_2, _UPDATE = 0, 1, 2
+
+
+def decode(
+    frame: bytes,
+    *,
+    max_awareness_entries: int = MAX_AWARENESS_ENTRIES,
+    max_awareness_state_bytes: int = MAX_AWARENESS_STATE_BYTES,
+) -> list[Message]:
+    """Return every message of ``frame``, in order; at least one.
+
+    An unknown type yields `Unknown` and takes the rest of its frame with it, since its length cannot be known. What
+    is inside updates and state vectors is not looked at. Raises `MalformedMessage` for an empty or cut frame, for
+    bytes left over, and for awareness that breaks a bound; then nothing of the frame counts.
+    """
+    # One short update is nearly every frame of a busy room: it is cut out without a single call.
+    if len(frame) > 2 and frame[0] == _SYNC and frame[1] == _UPDATE and frame[2] + 3 == len(frame) and frame[2] < 0x80:
+        return [Update(frame[3:])]
+    if not frame:
+        raise MalformedMessage("empty frame")
+    messages: list[Message] = []
+    position = 0
+    while position < len(frame):
+        kind, position = read_varuint(frame, position)
+        if kind == _SYNC:
+            message, position = _read_sync(frame, position)
+        elif kind == _AWARENESS:
+            payload, position = read_bytes(frame, position)
+            message = Awareness(_read_entries(payload, max_awareness_entries, max_awareness_state_bytes))
+        elif kind == _QUERY_AWARENESS:
+            message = QueryAwareness()
+        elif kind == _SYNC_STATUS:
+            version, position = read_bytes(frame, position)
+            message = SyncStatus(version)
+        else:
+            message = Unknown(kind)
+            position = len(frame)
+        messages.append(message)
+    return messages
+
+
+def encode(message: Message) -> bytes:
+    """Return the frame holding just ``message``. `Unknown` becomes its bare type."""
+    match message:
+        case Update(update):
+            return b"\x00\x02" + write_bytes(update)
+        case Awareness(entries):
+            return b"\x01" + write_bytes(_write_entries(entries))
+        case SyncStep2(update):
+            return b"\x00\x01" + write_bytes(update)
+        case SyncStep1(state_vector):
+            return b"\x00\x00" + write_bytes(state_vector)
+        case SyncStatus(version):
+            return b"\x66" + write_bytes(version)
+        case QueryAwareness():
+            return b"\x03"
+        case Unknown(kind):
+            return write_varuint(kind)
+
+
+def _read_sync(frame: bytes, position: int) -> tuple[Message, int]:
+    step, position = read_varuint(frame, position)
+    payload, position = read_bytes(frame, position)
+    if step == _UPDATE:
+        return Update(payload), position
+    if step == _STEP_1:
+        return SyncStep1(payload), position
+    if step == _STEP_2:
+        return SyncStep2(payload), position
+    raise MalformedMessage("unknown sync step")
+
+
+def _read_entries(payload: bytes, max_entries: int, max_state_bytes: int) -> tuple[AwarenessEntry, ...]:
+    count, position = read_varuint(payload, 0, max_entries)
+    entries = []
+    for _ in range(count):
+        client, position = read_varuint(payload, position, MAX_SAFE_INTEGER)
+        clock, position = read_varuint(payload, position, MAX_AWARENESS_CLOCK)
+        state, position = read_bytes(payload, position)
+        if state == b"null":
+            entries.append(AwarenessEntry(client, clock, None))
+        else:
+            _check_state(state, max_state_bytes)
+            entries.append(AwarenessEntry(client, clock, state))
+    if position != len(payload):
+        raise MalformedMessage("bytes after the last awareness entry")
+    return tuple(entries)
+
+
+def _write_entries(entries: tuple[AwarenessEntry, ...]) -> bytes:
+    parts = [write_varuint(len(entries))]
+    for entry in entries:
+        state = b"null" if entry.state is None else entry.state
+        parts += (write_varuint(entry.client), write_varuint(entry.clock), write_bytes(state))
+    return b"".join(parts)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+# Integers as floats: a thousand digits cost linear time, and JavaScript reads them so.
+_parse = JSONDecoder(parse_int=float, parse_constant=_refuse_constant).decode
+
+
+def _check_state(state: bytes, max_bytes: int) -> None:
+    """Every receiver parses the state, and one that fails drops the rest of the message: only whole JSON passes."""
+    if len(state) > max_bytes:
+        raise MalformedMessage(f"awareness state above {max_bytes} bytes")
+    if not nests_within(state, MAX_AWARENESS_DEPTH):
+        raise MalformedMessage(f"awareness state nests deeper than {MAX_AWARENESS_DEPTH}")
+    try:
+        value = _parse(state.decode())
+    except ValueError as error:
+        raise MalformedMessage("awareness state is not JSON") from error
+    if not isinstance(value, dict):
+        raise MalformedMessage("awareness state is not an object")

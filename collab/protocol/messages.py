@@ -1,0 +1,69 @@
+"""What a client and the server can say to each other, whatever the wire.
+
+Frozen values without behaviour: a dialect (`collab.protocol.dialects`) turns frames into them and back, and what they
+mean is decided in `collab.room`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SyncStep1:
+    """ "This is what I have": asks for a `SyncStep2` with the rest."""
+
+    state_vector: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SyncStep2:
+    """The answer to a `SyncStep1`: what the asker lacks."""
+
+    update: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A change of the document."""
+
+    update: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AwarenessEntry:
+    """One client's presence: ``state`` is its JSON text as UTF-8 bytes, or None when it is gone."""
+
+    client: int
+    clock: int
+    state: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Awareness:
+    """Presence of any number of clients."""
+
+    entries: tuple[AwarenessEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class QueryAwareness:
+    """Asks for everybody's presence."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncStatus:
+    """y-sweet's message 102: a version the client counts, echoed once everything sent before it is committed."""
+
+    version: bytes
+    """The raw payload; echoed byte for byte."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A message type this dialect does not know; counted, otherwise ignored."""
+
+    type: int
+
+
+Message = SyncStep1 | SyncStep2 | Update | Awareness | QueryAwareness | SyncStatus | Unknown

@@ -1,0 +1,42 @@
+"""What is decided about one document being edited here: pure state, told the time, returning effects.
+
+`Room` is the door; `collab.node.live_room` performs what it returns. Nothing in this package awaits.
+"""
+
+from collab.room.awareness import AwarenessTable
+from collab.room.effects import (
+    Answer,
+    Broadcast,
+    Disconnect,
+    Effect,
+    Greet,
+    Integrate,
+    Integrated,
+    Proposal,
+    Publish,
+    Receipt,
+    Record,
+    Send,
+)
+from collab.room.room import Room
+from collab.room.session import Grant, Identity, Session
+
+__all__ = [
+    "Answer",
+    "AwarenessTable",
+    "Broadcast",
+    "Disconnect",
+    "Effect",
+    "Grant",
+    "Greet",
+    "Identity",
+    "Integrate",
+    "Integrated",
+    "Proposal",
+    "Publish",
+    "Receipt",
+    "Record",
+    "Room",
+    "Send",
+    "Session",
+]

@@ -1,0 +1,121 @@
+"""What a room wants done. Values only; `collab.node.live_room` performs them, in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from collab.errors import CloseCode
+from collab.protocol.messages import Awareness, Message, Update
+from collab.room.session import Session
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Proposal:
+    """An update somebody wants in the document, numbered among its session's writes."""
+
+    session: Session
+    update: bytes
+    number: int
+    arrived_at: float
+    """Monotonic seconds."""
+    probe: bool = False
+    """Only ask whether it holds anything new (a reader's SyncStep2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Integrated:
+    """What became of a batch of proposals; `Room.integrated` turns it into effects."""
+
+    taken: tuple[Proposal, ...] = ()
+    """New to the document, those that wait for a dependency included; in order."""
+    merged: bytes | None = None
+    """All of ``taken`` as one self-contained update; None exactly when ``taken`` is empty."""
+    waiting: tuple[Proposal, ...] = ()
+    """Those of ``taken`` that wait for a dependency."""
+    repeated: tuple[Proposal, ...] = ()
+    """Held nothing new."""
+    structless: frozenset[Proposal] = frozenset()
+    """Those of ``repeated`` that carry no structs: nobody waits to see them confirmed by an echo."""
+    refused: tuple[tuple[Proposal, CloseCode, str], ...] = ()
+    """Not in the document; with the close code and a detail for the log."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Receipt:
+    """What follows from a commit: handed to the recorder with the updates and back to `Room.committed` after it."""
+
+    updates: tuple[tuple[bytes, str], ...]
+    """(update as received, author's subject), in order; empty when the writes repeat what is already recorded."""
+    writes: tuple[tuple[Session, int], ...]
+    """The writes that settle with this commit."""
+    arrived_at: float
+    """When the oldest of them arrived; monotonic seconds."""
+    echo: Update | None = None
+    """What their authors get to see only now (SPEC R4)."""
+    from_others: bool = False
+    """Whether ``echo`` holds updates of more than one author, so that its authors wait for each other's edits too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Greet:
+    """Ask a session for what the document lacks: fetch the state vector and call `Room.greet`."""
+
+    session: Session
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Compute what a session lacks and send it as SyncStep2."""
+
+    session: Session
+    state_vector: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Integrate:
+    """Put a proposal into the room's next batch for the engine."""
+
+    proposal: Proposal
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a message to one session."""
+
+    session: Session
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """Send a message to every session of the room but ``except_``."""
+
+    message: Message
+    except_: frozenset[Session] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Hand to the other nodes."""
+
+    message: Update | Awareness
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Commit to the update log, then call `Room.committed` with the receipt."""
+
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """Close one session's connection."""
+
+    session: Session
+    code: CloseCode
+    detail: str = ""
+    """For the log, never for the client."""
+
+
+Effect = Greet | Answer | Integrate | Send | Broadcast | Publish | Record | Disconnect

@@ -1,0 +1,243 @@
+"""One document being edited here, as decisions: messages and outcomes in, effects out.
+
+The room knows its sessions, their awareness and what each still waits to see saved. It does not hold the document
+(the engine does), never awaits and is told the time. `collab.node.live_room.LiveRoom` is its only caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from collab.errors import CloseCode
+from collab.protocol.messages import (
+    Awareness,
+    AwarenessEntry,
+    Message,
+    QueryAwareness,
+    SyncStatus,
+    SyncStep1,
+    SyncStep2,
+    Unknown,
+    Update,
+)
+from collab.protocol.yjs import EMPTY_UPDATE
+from collab.room.awareness import AwarenessTable
+from collab.room.effects import (
+    Answer,
+    Broadcast,
+    Disconnect,
+    Effect,
+    Greet,
+    Integrate,
+    Integrated,
+    Proposal,
+    Publish,
+    Receipt,
+    Record,
+    Send,
+)
+from collab.room.session import Session
+
+MAX_REFUSED_WRITES = 3
+"""A reader's editor that still sends edits after this many is not listening: it is closed."""
+
+MAX_UNKNOWN_MESSAGES = 10
+"""Newer clients may know message types we do not; more than this many is not a client."""
+
+STATUS_PATIENCE = 1.0
+"""Seconds a sync status may wait before a keep-alive tells y-sweet's client (3 s) that the socket lives."""
+
+KEEP_ALIVE = Awareness(())
+"""Awareness of nobody: every stock client takes it as a sign of life and nothing else."""
+
+
+class Room:
+    """The sessions of one document and the decisions about what they send."""
+
+    def __init__(self, document: str, *, keep_alive_every: float = 10.0, expire_after: float = 30.0) -> None:
+        self.document = document
+        self.sessions: dict[Session, None] = {}
+        self.awareness = AwarenessTable(expire_after=expire_after)
+        self._keep_alive_every = keep_alive_every
+        self._kept_alive_at = 0.0
+
+    # who is here
+
+    def join(self, session: Session, now: float) -> list[Effect]:
+        """Let a session in; it is greeted before anything else it is told (SPEC R1)."""
+        session.joined_at = now
+        self.sessions[session] = None
+        return [Greet(session)]
+
+    def greet(self, session: Session, state_vector: bytes) -> list[Effect]:
+        """Ask for what the document lacks; the first time, also tell who is here."""
+        if session not in self.sessions:
+            return []
+        effects: list[Effect] = [Send(session, SyncStep1(state_vector))]
+        if not session.greeted:
+            session.greeted = True
+            entries = self.awareness.all()
+            if entries:
+                effects.append(Send(session, Awareness(entries)))
+        return effects
+
+    def leave(self, session: Session, now: float) -> list[Effect]:
+        """Forget a session and take its awareness along (SPEC A2); what it wrote stays on its way to the log."""
+        if self.sessions.pop(session, session) is None:
+            self.awareness.leave(session, now)
+        return []
+
+    # what they say
+
+    def receive(self, session: Session, message: Message, now: float) -> list[Effect]:
+        """Decide about one message of a session that has joined."""
+        match message:
+            case Update(update):
+                return self._write(session, update, now, answer_to_greeting=False)
+            case Awareness(entries):
+                self.awareness.receive(session, entries, now)
+                return []
+            case SyncStatus(version):
+                session.wait(version, now)
+                return self._due_status(session)
+            case SyncStep1(state_vector):
+                return [Answer(session, state_vector)]
+            case SyncStep2(update):
+                return self._write(session, update, now, answer_to_greeting=True)
+            case QueryAwareness():
+                return [Send(session, Awareness(self.awareness.all()))]
+            case Unknown():
+                session.unknown_messages += 1
+                if session.unknown_messages > MAX_UNKNOWN_MESSAGES:
+                    return [Disconnect(session, CloseCode.MALFORMED, "too many messages of unknown type")]
+                return []
+
+    def _write(self, session: Session, update: bytes, now: float, *, answer_to_greeting: bool) -> list[Effect]:
+        session.received += 1
+        if answer_to_greeting:
+            session.first_sync()
+        probe = not session.grant.writes
+        if probe and not answer_to_greeting and update != EMPTY_UPDATE:
+            session.settled = session.received
+            return self._refuse_reader(session)
+        return [Integrate(Proposal(session, update, session.received, now, probe))]
+
+    def _refuse_reader(self, session: Session) -> list[Effect]:
+        session.refused_writes += 1
+        if session.refused_writes >= MAX_REFUSED_WRITES:
+            return [Disconnect(session, CloseCode.FORBIDDEN, "a reader kept sending edits")]
+        return []
+
+    # what became of it
+
+    def integrated(self, batch: Integrated) -> list[Effect]:
+        """Fan out what is new, record it, and see that everything settles in order."""
+        effects: list[Effect] = []
+        if batch.taken and batch.merged is not None:
+            effects += self._taken(batch.taken, Update(batch.merged))
+        effects += (Greet(proposal.session) for proposal in batch.waiting if self._ask_again(proposal.session))
+        effects += (self._repeated(proposal, proposal in batch.structless) for proposal in batch.repeated)
+        effects += (Disconnect(proposal.session, code, detail) for proposal, code, detail in batch.refused)
+        return effects
+
+    def _taken(self, taken: tuple[Proposal, ...], merged: Update) -> Iterable[Effect]:
+        authors = {proposal.session: None for proposal in taken}
+        # One frame reaches everybody once: those who wrote it see it after the commit, as their confirmation
+        # (SPEC R4). Whoever asks with sync statuses needs no confirmation and, unless it wrote all of it, no delay.
+        after_commit = frozenset(author for author in authors if len(authors) == 1 or not author.speaks_sync_status)
+        for author in authors:
+            author.asked_again = False
+        yield Broadcast(merged, after_commit)
+        yield Publish(merged)
+        yield Record(
+            Receipt(
+                updates=tuple((proposal.update, proposal.session.identity.subject) for proposal in taken),
+                writes=tuple((proposal.session, proposal.number) for proposal in taken),
+                arrived_at=taken[0].arrived_at,
+                echo=merged,
+                from_others=len(authors) > 1,
+            )
+        )
+
+    def _repeated(self, proposal: Proposal, structless: bool) -> Effect:
+        # Nothing new to record, but it may repeat what is not committed yet: it settles behind that (SPEC K4).
+        echo = None if structless or proposal.probe else Update(proposal.update)
+        return Record(Receipt((), ((proposal.session, proposal.number),), proposal.arrived_at, echo))
+
+    def probed(self, proposal: Proposal, *, holds_new: bool) -> list[Effect]:
+        """A reader's SyncStep2 either repeats the document (every honest reader's does) or is refused whole."""
+        if not holds_new:
+            return [self._repeated(proposal, structless=True)]
+        proposal.session.settled = max(proposal.session.settled, proposal.number)
+        return self._refuse_reader(proposal.session)
+
+    def committed(self, receipt: Receipt) -> list[Effect]:
+        """The recorder's word that a receipt is in the log: confirm it to its authors (SPEC K1)."""
+        effects: list[Effect] = []
+        authors: dict[Session, None] = {}
+        for session, number in receipt.writes:
+            session.settled = max(session.settled, number)
+            authors[session] = None
+        for session in authors:
+            if session not in self.sessions:
+                continue
+            if receipt.echo is not None and not session.speaks_sync_status:
+                effects.append(Send(session, receipt.echo))
+            effects += self._due_status(session)
+        return effects
+
+    def delayed(self, receipt: Receipt) -> list[Effect]:
+        """The commit is taking long: let the authors of a shared batch see each other's edits meanwhile (SPEC R8)."""
+        if not receipt.from_others:
+            return []
+        written = [session for session, _ in receipt.writes]
+        return [
+            Send(reader, Update(update))
+            for reader in dict.fromkeys(written)
+            if reader in self.sessions and not reader.speaks_sync_status
+            for (update, _), author in zip(receipt.updates, written, strict=True)
+            if author is not reader
+        ]
+
+    def _ask_again(self, session: Session) -> bool:
+        if session.asked_again or session not in self.sessions:
+            return False
+        session.asked_again = True
+        return True
+
+    def _due_status(self, session: Session) -> list[Effect]:
+        version = session.take_due_version()
+        return [] if version is None else [Send(session, SyncStatus(version))]
+
+    # other nodes, and time
+
+    def heard(self, merged: bytes | None) -> list[Effect]:
+        """Updates of another node are in the document: shown here, neither published nor recorded again (SPEC R5)."""
+        return [] if merged is None else [Broadcast(Update(merged))]
+
+    def flush_awareness(self) -> list[Effect]:
+        """One frame with everything that changed in this turn (SPEC A5)."""
+        entries, author = self.awareness.take_changes()
+        if not entries:
+            return []
+        effects: list[Effect] = [Broadcast(Awareness(entries), frozenset({author} if author else ()))]
+        ours = self._ours(entries)
+        if ours:
+            effects.append(Publish(Awareness(ours)))
+        return effects
+
+    def _ours(self, entries: tuple[AwarenessEntry, ...]) -> tuple[AwarenessEntry, ...]:
+        here = self.awareness.owned_here(entry.client for entry in entries)
+        return tuple(entry for entry in entries if entry.client in here)
+
+    def tick(self, now: float) -> list[Effect]:
+        """Let time pass: expire awareness, keep connections alive. Call about once a second."""
+        self.awareness.expire(now)
+        if now - self._kept_alive_at >= self._keep_alive_every:
+            self._kept_alive_at = now
+            return [Broadcast(KEEP_ALIVE)]
+        return [
+            Send(session, KEEP_ALIVE)
+            for session in self.sessions
+            if session.waiting_since is not None and now - session.waiting_since >= STATUS_PATIENCE
+        ]

@@ -1,0 +1,94 @@
+"""One connection, one user, one grant: who is connected and what it still waits to see saved.
+
+A session is plain state owned by its `Room`. Sockets and queues belong to `collab.node.outbox`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who somebody is, as far as `authenticate` could tell."""
+
+    subject: str
+    """Stable id of the user; "anonymous" when nobody was asked."""
+    name: str | None = None
+    """Display name. When set, it is stamped on the session's awareness, so nobody can wear another's name."""
+    color: str | None = None
+    """Display colour as #rrggbb; None lets the client choose."""
+
+
+class Grant(Enum):
+    """What a session may do with its document."""
+
+    READ = "read"
+    WRITE = "write"
+
+    @property
+    def writes(self) -> bool:
+        """Whether updates from this session are taken."""
+        return self is Grant.WRITE
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """A connection to one document.
+
+    Writes are numbered as they come (``received``) and settle in that order (``settled``): a write is settled when
+    everything it holds is committed. A sync status (message 102) is echoed when every write before it has settled.
+    """
+
+    id: str
+    identity: Identity
+    grant: Grant
+    joined_at: float = 0.0
+    """Monotonic seconds; set when it joins the room."""
+    client: int | None = None
+    """The one awareness client id this session speaks for, once it has spoken."""
+    speaks_sync_status: bool = False
+    """It sent a message 102, so it needs no echo of its own updates to know what is saved."""
+    synced: bool = False
+    """Its first SyncStep2 has arrived: whatever it had when it connected is now on its way to the log."""
+    received: int = 0
+    settled: int = 0
+    greeted: bool = False
+    """It was sent a SyncStep1 and everybody's awareness."""
+    asked_again: bool = False
+    """It was asked for what its last, still waiting update depends on."""
+    refused_writes: int = 0
+    unknown_messages: int = 0
+    waiting: deque[tuple[int, bytes]] = field(default_factory=deque)
+    """(settled needed, version) of sync statuses not yet echoed."""
+    waiting_since: float | None = None
+    """When the oldest of them came; None when none waits."""
+
+    def wait(self, version: bytes, now: float) -> None:
+        """Remember a sync status until everything before it is committed."""
+        self.speaks_sync_status = True
+        if self.waiting and self.waiting[-1][0] == self.received:
+            self.waiting.pop()  # a newer one behind the same writes stands for it
+        self.waiting.append((self.received, version))
+        if self.waiting_since is None:
+            self.waiting_since = now
+
+    def first_sync(self) -> None:
+        """Note the first SyncStep2 as the newest write: statuses that came before it wait for it too (SPEC K3)."""
+        if self.synced:
+            return
+        self.synced = True
+        self.waiting = deque((self.received, version) for _, version in self.waiting)
+
+    def take_due_version(self) -> bytes | None:
+        """The newest version whose writes have all settled; older ones need no echo of their own."""
+        if not self.synced or self.refused_writes:
+            return None
+        due = None
+        while self.waiting and self.waiting[0][0] <= self.settled:
+            due = self.waiting.popleft()[1]
+        if not self.waiting:
+            self.waiting_since = None
+        return due

@@ -1,0 +1,136 @@
+"""The composition root: settings become a store, an engine, a hub, and the application in front of them.
+
+`Collab` is what people hold: `collab serve` runs its ``app``; others mount it in their own FastAPI application and
+give their lifespan to `Collab.lifespan`.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from collab.engine.isolated import IsolatedEngine
+from collab.server.page import page_routes
+from starlette.routing import WebSocketRoute
+
+from collab import __version__
+from collab.bus import MemoryBus
+from collab.engine.inline import InlineEngine
+from collab.node import ConnectionLimits, Hub, HubLimits, RoomLimits
+from collab.server.auth import Origins, authenticator
+from collab.server.guard import BodyLimits, Rest
+from collab.server.health import Health
+from collab.server.http import api
+from collab.server.metrics import Metrics
+from collab.server.websocket import YjsEndpoint
+from collab.settings import Settings
+from collab.store import SqlStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from fastapi import FastAPI
+
+    from collab.engine.port import Engine
+    from collab.server.auth import Authenticate
+    from collab.store.port import Store
+
+
+class Collab:
+    """One node of collab: build it, run ``app`` with its `lifespan`.
+
+    ``authenticate`` replaces what the settings say about auth: see `collab.server.auth.Authenticate`. ``store`` and
+    ``engine`` replace what the settings say about those; a store given here is opened and closed by the lifespan.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        authenticate: Authenticate | None = None,
+        store: Store | None = None,
+        engine: Engine | None = None,
+    ) -> None:
+        settings = settings or Settings()
+        self.settings = settings
+        self.store = store or SqlStore(settings.database.get_secret_value(), migrate=settings.migrate)
+        self.engine = engine or _engine(settings)
+        self.hub = Hub(
+            node=secrets.token_hex(8),
+            epoch=time.time_ns(),
+            engine=self.engine,
+            store=self.store,
+            bus=MemoryBus(),
+            limits=_limits(settings),
+        )
+        self.app = self._application(authenticate or authenticator(settings))
+
+    def _application(self, authenticate: Authenticate) -> FastAPI:
+        settings, hub = self.settings, self.hub
+        origins = Origins.of(settings)
+        limits = BodyLimits(usual=settings.max_body_bytes, content=settings.max_import_bytes)
+        app = api(Rest(hub, authenticate, origins), version=__version__, limits=limits, lifespan=self.lifespan)
+        metrics = Metrics(hub.counters, refresh=self._refresh_gauges) if settings.metrics else None
+        health = Health(self.store, draining=lambda: hub.draining, clock=time.monotonic, metrics=metrics)
+        app.router.routes.extend(health.routes())
+        endpoint = YjsEndpoint(
+            hub,
+            authenticate,
+            origins,
+            outbox_bytes=settings.outbox_bytes,
+            max_frame_bytes=settings.max_frame_bytes,
+        )
+        app.router.routes.append(WebSocketRoute("/yjs/{document}", endpoint))
+        if settings.serve_page:
+            app.router.routes.extend(page_routes())
+        return app
+
+    def _refresh_gauges(self) -> None:
+        counters = self.hub.counters
+        counters.queue_bytes = self.hub.connections.waiting_bytes()
+        if isinstance(self.engine, IsolatedEngine):
+            counters.engine_restarts = self.engine.restarts
+
+    @asynccontextmanager
+    async def lifespan(self, _: object = None) -> AsyncIterator[None]:
+        """Everything this node needs while it serves. Usable as, or inside, a FastAPI lifespan."""
+        await self.store.open()
+        try:
+            if isinstance(self.engine, IsolatedEngine):
+                await self.engine.start()
+            self.hub.start()
+            try:
+                yield
+            finally:
+                await self.drain()
+                await self.hub.close()
+                await self.engine.close()
+        finally:
+            await self.store.close()
+
+    async def drain(self) -> bool:
+        """Save everything and send everybody away with "come back"; True when all is saved. Safe to call twice."""
+        return await self.hub.drain(self.settings.drain_timeout_s)
+
+
+def _engine(settings: Settings) -> Engine:
+    if settings.engine == "inline":
+        return InlineEngine()
+    return IsolatedEngine(memory_mib=settings.engine_memory_mib, deadline_s=settings.engine_deadline_s)
+
+
+def _limits(settings: Settings) -> HubLimits:
+    return HubLimits(
+        connections=ConnectionLimits(per_node=settings.max_sessions, per_room=settings.max_sessions_per_room),
+        room=RoomLimits(
+            unsaved_bytes=settings.unsaved_bytes_per_room,
+            unsaved_bytes_per_node=settings.unsaved_bytes,
+            max_awareness_bytes=settings.max_awareness_bytes,
+            keep_alive_every=settings.keep_alive_s,
+            awareness_expires_after=settings.awareness_expiry_s,
+        ),
+        unload_after=settings.unload_after_s,
+        compact_after_updates=settings.compact_after_updates,
+    )

@@ -1,0 +1,113 @@
+"""A connection over plain ASGI sends, for servers other than `collab serve`: same behaviour, more work per frame.
+
+Used when collab is mounted in somebody's own application under hypercorn, daphne or plain uvicorn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+import structlog
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Send
+
+    from collab.errors import CloseCode
+    from collab.node.outbox import Frame
+    from collab.server.connection import Listener
+
+log = structlog.get_logger(__name__)
+
+
+class AsgiConnection:
+    """One WebSocket behind ``receive`` and ``send``; owns a task that sends what was written."""
+
+    def __init__(self, receive: Receive, send: Send, *, outbox_bytes: int, max_frame_bytes: int) -> None:
+        self._receive = receive
+        self._send = send
+        self._outbox_bytes = outbox_bytes
+        self._max_frame_bytes = max_frame_bytes
+        self._frames: deque[Frame] = deque()
+        self._waiting = 0
+        self._over = False
+        self.closed_with: CloseCode | None = None
+        self._wake = asyncio.Event()
+        self._readable = asyncio.Event()
+        self._readable.set()
+        self._listener: Listener | None = None
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes written here and not yet handed to the server."""
+        return self._waiting
+
+    def write(self, frame: Frame) -> None:
+        """Send, in order."""
+        if self.closed_with is not None:
+            return
+        self._frames.append(frame)
+        self._waiting += len(frame.payload)
+        self._wake.set()
+        if not self._over and self._waiting > self._outbox_bytes and self._listener is not None:
+            self._over = True
+            self._listener.on_over_bound()
+
+    def close(self, code: CloseCode) -> None:
+        """Send what is written, then the close frame."""
+        if self.closed_with is None:
+            self.closed_with = code
+            self._wake.set()
+            self._readable.set()
+
+    def pause_reading(self) -> None:
+        """Receive nothing more."""
+        self._readable.clear()
+
+    def resume_reading(self) -> None:
+        """Receive on."""
+        self._readable.set()
+
+    async def serve(self, listener: Listener) -> None:
+        """Pass messages on until the client or `close` ends it."""
+        self._listener = listener
+        reader = asyncio.create_task(self._read(listener), name="websocket reader")
+        writer = asyncio.create_task(self._write(), name="websocket writer")
+        try:
+            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (reader, writer):
+                task.cancel()
+            for result in await asyncio.gather(reader, writer, return_exceptions=True):
+                if isinstance(result, Exception):
+                    log.debug("websocket_ended", error=str(result))
+
+    async def _read(self, listener: Listener) -> None:
+        while True:
+            await self._readable.wait()
+            event = await self._receive()
+            if event["type"] == "websocket.disconnect":
+                return
+            data = event.get("bytes")
+            if data is None or len(data) > self._max_frame_bytes:
+                listener.on_text()
+            elif self.closed_with is None:
+                listener.on_frame(data)
+
+    async def _write(self) -> None:
+        while True:
+            while self._frames:
+                frame = self._frames.popleft()
+                await self._send({"type": "websocket.send", "bytes": frame.payload})
+                self._waiting -= len(frame.payload)
+                if self._over and self._waiting <= self._outbox_bytes // 8 and self._listener is not None:
+                    self._over = False
+                    self._listener.on_drained()
+            if self.closed_with is not None:
+                await self._send(
+                    {"type": "websocket.close", "code": self.closed_with.code, "reason": self.closed_with.reason}
+                )
+                return
+            self._wake.clear()
+            await self._wake.wait()

@@ -1,0 +1,80 @@
+"""The REST application: its routes, its middleware, its description of itself.
+
+The routes stand in `collab.server.rest`, the door before them in `collab.server.guard`. `server/app.py` calls `api`
+and adds the WebSocket, the page and the health routes to what it returns.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.middleware.cors import CORSMiddleware
+
+from collab.server import problems
+from collab.server.guard import BodyLimits, Guard
+from collab.server.rest import routers
+
+if TYPE_CHECKING:
+    from starlette.types import Lifespan
+
+    from collab.server.guard import Rest
+
+_DESCRIPTION = """Documents that are edited together, their content and their snapshots.
+
+Every write answers after it is committed. Reads show what is committed, so every node answers the same. Errors are
+`application/problem+json` (RFC 9457); `code` tells them apart. With `auth=jwt`, send the token as
+`Authorization: Bearer`; reading needs a read grant for the document, changing a write grant.
+"""
+_TAGS = [
+    {"name": "documents", "description": "Create, find, describe and delete documents."},
+    {"name": "content", "description": "What is in a document, in five formats, and updates from programs."},
+    {"name": "snapshots", "description": "Labelled versions that are kept until deleted."},
+]
+
+
+def api(
+    rest: Rest, *, version: str, limits: BodyLimits | None = None, lifespan: Lifespan[FastAPI] | None = None
+) -> FastAPI:
+    """The application with every REST route. Its OpenAPI is at /openapi.json; pages that would load scripts from
+    elsewhere to show it are off.
+    """
+    app = FastAPI(
+        title="collab",
+        version=version,
+        description=_DESCRIPTION,
+        openapi_tags=_TAGS,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.state.rest = rest
+    problems.install(app)
+    for router in routers:
+        app.include_router(router)
+    app.add_middleware(Guard, limits=limits or BodyLimits())
+    if rest.origins.allowed:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=sorted(rest.origins.allowed),
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "If-None-Match"],
+            expose_headers=["ETag", "Location", "Retry-After"],
+            max_age=600,
+        )
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title, version=app.version, description=app.description, tags=app.openapi_tags, routes=app.routes
+        )
+        parts = schema.setdefault("components", {}).setdefault("schemas", {})
+        parts["Problem"] = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        parts.update(parts["Problem"].pop("$defs", {}))
+        app.openapi_schema = schema
+    return app.openapi_schema

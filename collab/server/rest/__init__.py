@@ -1,0 +1,5 @@
+"""The routes under /v1, one module per noun, and the forms of their bodies."""
+
+from collab.server.rest import content, documents, snapshots
+
+routers = (documents.router, content.router, snapshots.router)

@@ -1,0 +1,177 @@
+"""The WebSocket endpoint `/yjs/{document}`: the door, then a session in a room until the connection ends.
+
+Written on raw ASGI: after the handshake a frame goes from the transport to the room in one call. What a stock client
+must learn as final is told by a close code after the upgrade, since browsers hide the status of a refused one; pages
+of other origins, and everybody while this node is full or leaving, are refused before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+from starlette.requests import HTTPConnection
+from starlette.websockets import WebSocket
+
+from collab.errors import CloseCode, CollabError, Forbidden, close_code_for
+from collab.node.outbox import Outbox
+from collab.protocol.names import canonical_name
+from collab.room import Session
+from collab.server.asgi import AsgiConnection
+from collab.server.auth import select_subprotocol
+from collab.server.direct import EXTENSION
+from collab.server.problems import problem
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+    from starlette.types import Receive, Scope, Send
+
+    from collab.node import Hub, LiveRoom
+    from collab.server.auth import Access, Authenticate, Origins
+    from collab.server.connection import ServedConnection
+
+MAX_SESSION_S = 12 * 3600.0
+"""A session that outlives this has to show its token again."""
+
+log = structlog.get_logger(__name__)
+
+
+class YjsEndpoint:
+    """The ASGI application behind the route."""
+
+    def __init__(
+        self, hub: Hub, authenticate: Authenticate, origins: Origins, *, outbox_bytes: int, max_frame_bytes: int
+    ) -> None:
+        self._hub = hub
+        self._authenticate = authenticate
+        self._origins = origins
+        self._outbox_bytes = outbox_bytes
+        self._max_frame_bytes = max_frame_bytes
+        self._numbers = itertools.count(1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one WebSocket from its upgrade request to its end."""
+        websocket = WebSocket(scope, receive, send)
+        await websocket.receive()  # the upgrade request itself
+        refusal = self._refuse(scope)
+        if refusal is not None:
+            self._hub.counters.denials.add(str(refusal.status_code))
+            await websocket.send_denial_response(refusal)
+            return
+        verdict = await self._admit(scope)
+        await websocket.accept(subprotocol=select_subprotocol(scope.get("subprotocols") or ()))
+        self._hub.counters.connections_opened += 1
+        self._hub.counters.connections += 1
+        try:
+            connection = self._connection(scope, receive, send)
+            await self._serve(verdict, connection)
+            code = connection.closed_with
+            self._hub.counters.closes.add("client" if code is None else str(code.code))
+        finally:
+            self._hub.counters.connections -= 1
+
+    def _refuse(self, scope: Scope) -> Response | None:
+        if not self._origins.allows(HTTPConnection(scope)):
+            return problem(403, "origin_refused", "This page may not connect here.")
+        if self._hub.draining:
+            return problem(503, "draining", "This node is shutting down.", headers={"Retry-After": "2"})
+        return None
+
+    async def _admit(self, scope: Scope) -> tuple[str, Access] | CollabError:
+        try:
+            document = canonical_name(scope["path_params"]["document"])
+            access = await self._authenticate(HTTPConnection(scope), document)
+            if access.grant(document) is None:
+                return Forbidden("no access")
+        except CollabError as error:
+            return error
+        return document, access
+
+    def _connection(self, scope: Scope, receive: Receive, send: Send) -> ServedConnection:
+        direct: ServedConnection | None = scope.get("extensions", {}).get(EXTENSION)
+        if direct is not None:
+            return direct
+        return AsgiConnection(receive, send, outbox_bytes=self._outbox_bytes, max_frame_bytes=self._max_frame_bytes)
+
+    async def _serve(self, verdict: tuple[str, Access] | CollabError, connection: ServedConnection) -> None:
+        visit = Visit(self._hub, connection)
+        if isinstance(verdict, CollabError):
+            visit.turn_away(verdict)
+        else:
+            document, access = verdict
+            await visit.enter(document, access, f"{self._hub.node}-{next(self._numbers)}")
+        try:
+            await connection.serve(visit)
+        finally:
+            visit.leave()
+
+
+class Visit:
+    """One session from being let in to leaving; hears its connection."""
+
+    __slots__ = ("_closing", "_connection", "_expiry", "_hub", "_outbox", "_room", "_session")
+
+    def __init__(self, hub: Hub, connection: ServedConnection) -> None:
+        self._hub = hub
+        self._connection = connection
+        self._outbox = Outbox(connection)
+        self._room: LiveRoom | None = None
+        self._session: Session | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+
+    async def enter(self, document: str, access: Access, session_id: str) -> None:
+        """Join the document's room, or be turned away."""
+        grant = access.grant(document)
+        if grant is None:
+            self.turn_away(Forbidden("no access"))
+            return
+        session = Session(session_id, access.identity, grant)
+        try:
+            self._room = await self._hub.enter(document, session, self._outbox)
+        except CollabError as error:
+            log.info("session_refused", document=document, session=session_id, error=type(error).__name__)
+            self.turn_away(error)
+            return
+        self._session = session
+        log.info("session_joined", document=document, session=session_id, grant=grant.value)
+        if access.expires_at is not None:
+            lifetime = max(0.0, access.expires_at - time.time())
+            self._expiry = asyncio.get_running_loop().call_later(
+                min(lifetime, MAX_SESSION_S), self._connection.close, CloseCode.UNAUTHENTICATED
+            )
+
+    def turn_away(self, error: CollabError) -> None:
+        """Close with the code that stands for ``error``."""
+        self._connection.close(close_code_for(error))
+
+    def leave(self) -> None:
+        """The connection has ended."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+        if self._room is not None and self._session is not None:
+            self._hub.leave(self._room, self._session)
+            log.info("session_left", document=self._room.name, session=self._session.id)
+            self._room = None
+
+    # Listener
+
+    def on_frame(self, data: bytes) -> None:
+        """A message for the room."""
+        room, session = self._room, self._session
+        if room is not None and session is not None:
+            room.receive(session, data)
+
+    def on_text(self) -> None:
+        """No dialect here has text."""
+        self._connection.close(CloseCode.UNSUPPORTED_DATA)
+
+    def on_over_bound(self) -> None:
+        """The reader is slow."""
+        self._outbox.over_bound()
+
+    def on_drained(self) -> None:
+        """The reader has caught up with what was written."""
+        self._outbox.drained()

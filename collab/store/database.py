@@ -1,0 +1,163 @@
+"""What the SQL store needs of a database, and what SQLite and PostgreSQL share of it.
+
+`Database` owns the connections and turns every driver error into `StoreUnavailable`. Its two adapters, `sqlite` and
+`postgres`, say how transactions begin and how a batch of updates is written fastest.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from collab.errors import Misuse, StoreUnavailable
+from collab.store.migrate import found_revision
+from collab.store.port import LogEntry
+from collab.store.rules import checksum, counts_by_document, storable_or_none
+from collab.store.urls import described
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long the store waits, in seconds. Guessed: an outage is noticed while somebody is watching."""
+
+    connect_s: float = 5.0
+    statement_s: float = 10.0
+    lock_s: float = 5.0
+    """For a row or table lock, and for SQLite's one write lock."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the store did since it was made; `/metrics` reads it."""
+
+    append_transactions: int = 0
+    appended_rows: int = 0
+    repeated_rows: int = 0
+    """Entries that were found stored already."""
+    careful_appends: int = 0
+    """Appends that had to look for entries stored before (lost reply, broken connection)."""
+    compactions: int = 0
+
+
+class Batch:
+    """Log entries made ready for SQL: counted per document in name order, each with its place and checksum."""
+
+    def __init__(self, entries: Sequence[LogEntry], now: datetime) -> None:
+        self.entries = entries
+        self.now = now
+        self.counts = counts_by_document(entries)
+        self.checksums = [checksum(entry.document, entry.update) for entry in entries]
+
+    def steps_back(self) -> list[int]:
+        """For each entry, how far before its document's last sequence it stands."""
+        left = dict(self.counts)
+        steps = []
+        for entry in self.entries:
+            left[entry.document] -= 1
+            steps.append(left[entry.document])
+        return steps
+
+    def rows(self, ends: Mapping[str, tuple[int, int]]) -> list[dict[str, object]]:
+        """Rows for `tables.updates`, of the documents in ``ends``: name -> (id, last sequence)."""
+        return [
+            {
+                "document_id": ends[entry.document][0],
+                "seq": ends[entry.document][1] - back,
+                "bytes": entry.update,
+                "sha256": digest,
+                "author": storable_or_none(entry.author),
+                "node": entry.node,
+                "number": entry.number,
+                "created_at": self.now,
+            }
+            for entry, digest, back in zip(self.entries, self.checksums, self.steps_back(), strict=True)
+            if entry.document in ends
+        ]
+
+
+class Database(ABC):
+    """Connections to one database, and the statements that differ between the two kinds."""
+
+    driver_errors: tuple[type[Exception], ...] = ()
+    """What the driver raises past SQLAlchemy, for instance while it connects."""
+
+    def __init__(self, url: URL, engines: Sequence[AsyncEngine]) -> None:
+        self.url = url
+        self.engines = engines
+        self.name = described(url)
+        self._outages: tuple[type[Exception], ...] = (DBAPIError, NoConnectionFree, OSError, TimeoutError, *self.driver_errors)
+
+    @abstractmethod
+    async def prepare(self, *, migrate: bool) -> None:
+        """Make the schema ready, or raise `StoreUnavailable` saying what is to be done."""
+
+    @abstractmethod
+    def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A transaction that sees one consistent state."""
+
+    @abstractmethod
+    def writing(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A transaction that is committed, durably, when its block ends well, and undone otherwise."""
+
+    @abstractmethod
+    async def append(self, batch: Batch) -> dict[str, int]:
+        """Store a batch whose entries are expected to be new: name -> last sequence; deleted documents are absent.
+
+        Raises IntegrityError, with nothing done, when some entry is stored already.
+        """
+
+    @abstractmethod
+    async def advance(
+        self, connection: AsyncConnection, counts: Mapping[str, int], now: datetime
+    ) -> dict[str, tuple[int, int]]:
+        """Lock documents in name order, create missing ones, and add to their sequences: name -> (id, last sequence).
+
+        Deleted documents are left alone and absent from the answer.
+        """
+
+    @abstractmethod
+    async def serialise_compaction(self, connection: AsyncConnection, document_id: int) -> None:
+        """Wait until no other transaction is compacting the document."""
+
+    async def revision(self) -> str | None:
+        """The schema's revision, or None when there is none."""
+        async with self.reading() as connection:
+            return await connection.run_sync(found_revision)
+
+    async def close(self) -> None:
+        """Give back every connection."""
+        for engine in self.engines:
+            await engine.dispose()
+
+    @contextmanager
+    def translating(self) -> Iterator[None]:
+        """Turn driver errors into `StoreUnavailable`, with the cause kept and no values in the text."""
+        try:
+            yield
+        except (IntegrityError, DataError) as error:
+            raise Misuse(f"{self.name} refused a value: {type(error.orig).__name__}") from error
+        except self._outages as error:
+            raise StoreUnavailable(f"{self.name} is unavailable: {_sentence(error)}") from error
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, NoConnectionFree):
+        return "every connection is in use"
+    origin = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    first_line = (str(origin).splitlines() or [""])[0]
+    return first_line.rsplit(">: ", 1)[-1] or type(origin).__name__
+
+
+@asynccontextmanager
+async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """One transaction on one connection of ``engine``."""
+    async with engine.connect() as connection, connection.begin():
+        yield connection

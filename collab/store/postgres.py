@@ -1,0 +1,153 @@
+"""PostgreSQL through asyncpg: a batch of updates of many documents is one statement and one round trip.
+
+Order without gaps. The tempting way is to let an identity column number the log and to read "everything after the
+last number I saw". Identity values are handed out before commit, so 12 can be visible before 11 is, and a reader
+that has seen 12 never asks for 11 again: an update is lost on that reader for ever. Here the number is taken from the
+document's own row, by an UPDATE that keeps the row locked until the transaction ends. The next writer of that
+document waits, then counts on from what was committed. So within one document, numbers become visible in order and
+without gaps, and "covered through 400" can be said in one number. A transaction that is undone takes its numbers back.
+
+Documents are locked in name order, by every transaction that locks more than one, so two batches that overlap wait for
+each other instead of deadlocking.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+from sqlalchemy import text
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from collab.errors import StoreUnavailable
+from collab.store import migrate as schema
+from collab.store.database import Batch, Database, Timeouts, transaction
+from collab.store.rules import storable_or_none
+
+CONNECTIONS = 5
+"""For everything but appends, per process. Guessed; a default server takes 100."""
+APPENDING_CONNECTIONS = 2
+"""One recorder writes at a time; the second is for whoever overlaps it."""
+
+_COMPACTING = 0x636F6C6C << 32
+"""Advisory locks from here upwards, by document id, mean "this document is being compacted"."""
+
+_ADVANCE = """
+INSERT INTO documents AS d (name, meta, created_at, updated_at, last_seq)
+SELECT name, '{}', $1, $1, count FROM unnest($2::text[], $3::bigint[]) AS given (name, count)
+ON CONFLICT (name) DO UPDATE SET last_seq = d.last_seq + excluded.last_seq, updated_at = excluded.updated_at
+WHERE d.deleted_at IS NULL
+RETURNING d.name, d.id, d.last_seq
+"""
+
+_APPEND = f"""
+WITH ends AS ({_ADVANCE}), added AS (
+  INSERT INTO updates (document_id, seq, bytes, sha256, author, node, number, created_at)
+  SELECT ends.id, ends.last_seq - back, bytes, sha256, author, node, number, $1
+  FROM unnest($4::text[], $5::bigint[], $6::bytea[], $7::bytea[], $8::text[], $9::text[], $10::bigint[])
+    AS given (name, back, bytes, sha256, author, node, number)
+  JOIN ends USING (name)
+)
+SELECT name, last_seq FROM ends
+"""  # noqa: S608
+
+
+class PostgresDatabase(Database):
+    """See the module."""
+
+    driver_errors = (asyncpg.PostgresError, asyncpg.InterfaceError)
+
+    def __init__(self, url: URL, timeouts: Timeouts) -> None:
+        arguments = _connect_arguments(timeouts)
+        self._engine = create_async_engine(
+            url,
+            hide_parameters=True,
+            pool_size=CONNECTIONS,
+            max_overflow=CONNECTIONS,
+            pool_timeout=timeouts.statement_s,
+            pool_pre_ping=True,  # one more round trip, so that a restarted server fails no request
+            connect_args=arguments,
+        )
+        # No ping before an append: it is repeated when its connection turns out to be dead, and it is the hot path.
+        self._appender = create_async_engine(
+            url,
+            hide_parameters=True,
+            isolation_level="AUTOCOMMIT",
+            pool_size=APPENDING_CONNECTIONS,
+            max_overflow=APPENDING_CONNECTIONS,
+            pool_timeout=timeouts.statement_s,
+            connect_args=arguments,
+        )
+        self._readers = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        super().__init__(url, (self._engine, self._appender))
+
+    async def prepare(self, *, migrate: bool) -> None:
+        """Check the schema; change it only when asked to."""
+        found = await self.revision()
+        if found is not None and found not in schema.revisions():
+            raise StoreUnavailable(f"{self.name} was written by a newer collab (schema {found})")
+        if found == schema.head():
+            return
+        if not migrate:
+            state = "has no tables yet" if found is None else f"is at schema {found}, {schema.head()} is needed"
+            raise StoreUnavailable(f"{self.name} {state}; run `collab migrate`")
+        await asyncio.to_thread(schema.upgrade, self.url)
+
+    def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """See `Database.reading`."""
+        return transaction(self._readers)
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """See `Database.writing`."""
+        async with transaction(self._engine) as connection:
+            yield connection
+
+    async def append(self, batch: Batch) -> dict[str, int]:
+        """See `Database.append`: one statement is its own transaction; no BEGIN and no COMMIT to wait for."""
+        entries = batch.entries
+        values = (
+            batch.now,
+            list(batch.counts),
+            list(batch.counts.values()),
+            [entry.document for entry in entries],
+            batch.steps_back(),
+            [entry.update for entry in entries],
+            batch.checksums,
+            [storable_or_none(entry.author) for entry in entries],
+            [entry.node for entry in entries],
+            [entry.number for entry in entries],
+        )
+        async with self._appender.connect() as connection:
+            found = await connection.exec_driver_sql(_APPEND, values)
+            return {row.name: row.last_seq for row in found}
+
+    async def advance(
+        self, connection: AsyncConnection, counts: Mapping[str, int], now: datetime
+    ) -> dict[str, tuple[int, int]]:
+        """See `Database.advance`."""
+        found = await connection.exec_driver_sql(_ADVANCE, (now, list(counts), list(counts.values())))
+        return {row.name: (row.id, row.last_seq) for row in found}
+
+    async def serialise_compaction(self, connection: AsyncConnection, document_id: int) -> None:
+        """Take an advisory lock; the document's row lock would hold up every append of this node's batch."""
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _COMPACTING + document_id})
+
+
+def _connect_arguments(timeouts: Timeouts) -> dict[str, Any]:
+    return {
+        "timeout": timeouts.connect_s,
+        # The server ends a statement first; this one is for a server that is frozen or cut off.
+        "command_timeout": timeouts.statement_s + 2,
+        "server_settings": {
+            "application_name": "collab",
+            "statement_timeout": str(int(timeouts.statement_s * 1000)),
+            "lock_timeout": str(int(timeouts.lock_s * 1000)),
+            "idle_in_transaction_session_timeout": str(int(timeouts.statement_s * 2000)),
+        },
+    }

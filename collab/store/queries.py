@@ -1,0 +1,179 @@
+"""The questions the SQL ports ask, the same on both databases.
+
+Each runs inside the caller's transaction. Checksums of much data are computed in a thread, never in the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import ParamSpec, TypeVar
+
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from collab.errors import DocumentDeleted, DocumentMissing, Misuse
+from collab.store import rules
+from collab.store.database import Batch
+from collab.store.rules import Coverage
+from collab.store.tables import documents, snapshots, updates
+
+HASHED_IN_LOOP_BYTES = 256 * 1024
+"""More than this is hashed in a thread. Guessed: well under a millisecond."""
+
+_KEYS_PER_QUERY = 500
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A document that is there."""
+
+    id: int
+    last_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The newest readable compaction snapshot, or the empty document before the first."""
+
+    id: int | None = None
+    update: bytes | None = None
+    coverage: Coverage = rules.NOTHING_COVERED
+    damage: tuple[str, ...] = ()
+
+
+async def hashing(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call ``work``, which hashes ``size`` bytes, where it holds nobody up."""
+    if size <= HASHED_IN_LOOP_BYTES:
+        return work(*args, **kwargs)
+    return await asyncio.to_thread(work, *args, **kwargs)
+
+
+async def find(connection: AsyncConnection, name: str) -> Found | None:
+    """The document, or None. Raises `DocumentDeleted`."""
+    query = select(documents.c.id, documents.c.last_seq, documents.c.deleted_at).where(documents.c.name == name)
+    row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        return None
+    if row.deleted_at is not None:
+        raise DocumentDeleted(name)
+    return Found(row.id, row.last_seq)
+
+
+async def need(connection: AsyncConnection, name: str) -> Found:
+    """The document. Raises `DocumentMissing`, `DocumentDeleted`."""
+    found = await find(connection, name)
+    if found is None:
+        raise DocumentMissing(name)
+    return found
+
+
+def folds_of(document_id: int) -> ColumnElement[bool]:
+    """Say which snapshots are compactions of the document."""
+    return and_(snapshots.c.document_id == document_id, snapshots.c.kind == "compaction")
+
+
+async def newest_good(connection: AsyncConnection, name: str, document_id: int) -> Base:
+    """The newest compaction snapshot whose checksum holds, and a sentence for each newer one."""
+    damage: list[str] = []
+    below: int | None = None
+    while True:
+        query = select(snapshots).where(folds_of(document_id)).order_by(snapshots.c.id.desc()).limit(1)
+        row = (await connection.execute(query if below is None else query.where(snapshots.c.id < below))).one_or_none()
+        if row is None:
+            return Base(damage=tuple(damage))
+        if await hashing(len(row.bytes), rules.checksum, name, row.bytes) == row.sha256:
+            coverage = Coverage(row.covered_through, frozenset(row.waiting))
+            return Base(row.id, row.bytes, coverage, tuple(damage))
+        damage.append(rules.snapshot_damage(row.id))
+        below = row.id
+
+
+async def beyond_help(connection: AsyncConnection, found: Found, base: Base) -> bool:
+    """Say whether every snapshot is damaged and rows they held are gone.
+
+    Such a document is left alone for a person to look at: a new snapshot would make the loss look like the truth, and
+    the one after it would throw the damaged bytes away.
+    """
+    if base.id is not None or not base.damage:
+        return False
+    counting = select(func.count()).select_from(updates).where(updates.c.document_id == found.id)
+    return (await connection.execute(counting)).scalar_one() < found.last_seq
+
+
+async def uncovered_rows(
+    connection: AsyncConnection, found: Found, coverage: Coverage
+) -> list[tuple[int, bytes, bytes]]:
+    """(seq, update, checksum) of the rows a snapshot with this coverage does not hold."""
+    query = select(updates.c.seq, updates.c.bytes, updates.c.sha256).where(
+        updates.c.document_id == found.id, _outside(coverage)
+    )
+    rows = await connection.execute(query.order_by(updates.c.seq))
+    return [(row.seq, row.bytes, row.sha256) for row in rows]
+
+
+def _outside(coverage: Coverage) -> ColumnElement[bool]:
+    after = updates.c.seq > coverage.through
+    return or_(after, updates.c.seq.in_(sorted(coverage.waiting))) if coverage.waiting else after
+
+
+async def stored_keys(connection: AsyncConnection, batch: Batch) -> set[tuple[str, int]]:
+    """Which of the batch's (node, number) the log holds. Raises `Misuse` when one names another update there."""
+    ours = {(e.node, e.number): digest for e, digest in zip(batch.entries, batch.checksums, strict=True)}
+    stored: set[tuple[str, int]] = set()
+    for node, keys in groupby(sorted(ours), key=lambda key: key[0]):
+        numbers = [number for _, number in keys]
+        for start in range(0, len(numbers), _KEYS_PER_QUERY):
+            query = select(updates.c.number, updates.c.sha256).where(
+                updates.c.node == node, updates.c.number.in_(numbers[start : start + _KEYS_PER_QUERY])
+            )
+            for row in await connection.execute(query):
+                if row.sha256 != ours[node, row.number]:
+                    raise Misuse(rules.two_updates(node, row.number))
+                stored.add((node, row.number))
+    return stored
+
+
+async def sizes(connection: AsyncConnection, document_ids: Collection[int]) -> Mapping[int, int]:
+    """Bytes of the newest compaction snapshot plus the rows it does not cover, per document, without reading them."""
+    newest = (
+        select(func.max(snapshots.c.id))
+        .where(snapshots.c.kind == "compaction", snapshots.c.document_id.in_(document_ids))
+        .group_by(snapshots.c.document_id)
+    )
+    folds = select(
+        snapshots.c.document_id,
+        func.length(snapshots.c.bytes).label("size"),
+        snapshots.c.covered_through,
+        snapshots.c.waiting,
+    ).where(snapshots.c.id.in_(newest))
+    total = dict.fromkeys(document_ids, 0)
+    waiting: list[ColumnElement[bool]] = []
+    for fold in await connection.execute(folds):
+        total[fold.document_id] = fold.size
+        if fold.waiting:
+            waiting.append(and_(updates.c.document_id == fold.document_id, updates.c.seq.in_(fold.waiting)))
+    for query in _log_sizes(document_ids, waiting):
+        for row in await connection.execute(query):
+            total[row.document_id] += int(row.size)
+    return total
+
+
+def _log_sizes(document_ids: Collection[int], waiting: list[ColumnElement[bool]]) -> list[Select[tuple[int, int]]]:
+    through = (
+        select(snapshots.c.covered_through)
+        .where(snapshots.c.document_id == updates.c.document_id, snapshots.c.kind == "compaction")
+        .order_by(snapshots.c.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    summed = select(updates.c.document_id, func.sum(func.length(updates.c.bytes)).label("size")).group_by(
+        updates.c.document_id
+    )
+    after = summed.where(updates.c.document_id.in_(document_ids), updates.c.seq > func.coalesce(through, 0))
+    return [after, summed.where(or_(*waiting))] if waiting else [after]

@@ -1,0 +1,138 @@
+"""The update log in SQL: appends that may be repeated, loads that survive damage, compaction that loses nothing.
+
+The statements are the same on both databases; what differs is behind `Database`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, insert
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from collab.store import queries, rules
+from collab.store.database import Batch, Counters, Database
+from collab.store.port import Appended, Compaction, LogEntry, LoggedUpdate, Stored
+from collab.store.queries import Base, Found
+from collab.store.tables import snapshots, updates
+
+
+class SqlLog:
+    """`UpdateLog` on a `Database`."""
+
+    def __init__(self, database: Database, clock: rules.Clock, counters: Counters) -> None:
+        self._database = database
+        self._clock = clock
+        self._counters = counters
+
+    async def append(self, entries: Sequence[LogEntry]) -> Appended:
+        """See `UpdateLog.append`."""
+        if not entries:
+            return Appended({})
+        batch = Batch(entries, self._clock())
+        with self._database.translating():
+            try:
+                last_seq = await self._database.append(batch)
+            except DBAPIError as error:
+                # Either some entry is there already (its reply was lost), or the connection broke and nobody knows.
+                # Both are settled by looking first; looking every time would cost every append a round trip.
+                if not isinstance(error, IntegrityError) and not error.connection_invalidated:
+                    raise
+                last_seq = await self._append_carefully(batch)
+            else:
+                self._counters.append_transactions += 1
+                self._counters.appended_rows += sum(batch.counts[name] for name in last_seq)
+        return Appended(last_seq, frozenset(batch.counts.keys() - last_seq.keys()))
+
+    async def _append_carefully(self, batch: Batch) -> dict[str, int]:
+        async with self._database.writing() as connection:
+            # Locking first is what makes the question below final: an earlier attempt that is still running on the
+            # server holds these rows, and once we have them, its entries are either visible or will never be.
+            held = await self._database.advance(connection, dict.fromkeys(batch.counts, 0), batch.now)
+            stored = await queries.stored_keys(connection, batch)
+            fresh = [entry for key, entry in rules.distinct(batch.entries).items() if key not in stored]
+            rest = [entry for entry in fresh if entry.document in held]
+            ends = dict(held)
+            if rest:
+                remaining = Batch(rest, batch.now)
+                ends |= await self._database.advance(connection, remaining.counts, batch.now)
+                await connection.execute(insert(updates), remaining.rows(ends))
+        self._counters.append_transactions += 1
+        self._counters.careful_appends += 1
+        self._counters.appended_rows += len(rest)
+        self._counters.repeated_rows += sum(batch.counts[name] for name in held) - len(rest)
+        return {name: last_seq for name, (_, last_seq) in ends.items()}
+
+    async def load(self, document: str) -> Stored:
+        """See `UpdateLog.load`."""
+        with self._database.translating():
+            async with self._database.reading() as connection:
+                found = await queries.find(connection, document)
+                if found is None:
+                    return Stored(None, ())
+                base = await queries.newest_good(connection, document, found.id)
+                rows = await queries.uncovered_rows(connection, found, base.coverage)
+        size = sum(len(update) for _, update, _ in rows)
+        good, unreadable = await queries.hashing(size, rules.undamaged, document, rows)
+        return Stored(
+            base.update,
+            tuple(LoggedUpdate(seq, update) for seq, update in good),
+            last_seq=found.last_seq,
+            snapshot_id=base.id,
+            damage=(*base.damage, *unreadable),
+        )
+
+    async def last_seq(self, document: str) -> int:
+        """See `UpdateLog.last_seq`."""
+        with self._database.translating():
+            async with self._database.reading() as connection:
+                found = await queries.find(connection, document)
+        return 0 if found is None else found.last_seq
+
+    async def compact(self, document: str, compaction: Compaction) -> bool:
+        """See `UpdateLog.compact`."""
+        digest = await queries.hashing(len(compaction.update), rules.checksum, document, compaction.update)
+        with self._database.translating():
+            async with self._database.writing() as connection:
+                found = await queries.find(connection, document)
+                if found is None:
+                    return False
+                rules.check_covered(compaction.covered, found.last_seq)
+                await self._database.serialise_compaction(connection, found.id)
+                base = await queries.newest_good(connection, document, found.id)
+                if base.id != compaction.base or await queries.beyond_help(connection, found, base):
+                    return False
+                await self._replace_base(connection, found, base, compaction, digest)
+        self._counters.compactions += 1
+        return True
+
+    async def _replace_base(
+        self, connection: AsyncConnection, found: Found, base: Base, compaction: Compaction, digest: bytes
+    ) -> None:
+        """Add the snapshot; drop the rows and snapshots that only the state before ``base`` needed.
+
+        What ``base`` does not cover stays, so that ``base`` and the log still make the whole document if the new
+        snapshot turns out damaged.
+        """
+        coverage = base.coverage.extended(compaction.covered)
+        await connection.execute(
+            insert(snapshots).values(
+                document_id=found.id,
+                kind="compaction",
+                bytes=compaction.update,
+                state_vector=compaction.state_vector,
+                sha256=digest,
+                covered_through=coverage.through,
+                waiting=sorted(coverage.waiting),
+                seq=found.last_seq,
+                created_at=self._clock(),
+            )
+        )
+        if base.id is None:
+            return
+        covered = (updates.c.document_id == found.id) & (updates.c.seq <= base.coverage.through)
+        if base.coverage.waiting:
+            covered &= updates.c.seq.not_in(sorted(base.coverage.waiting))
+        await connection.execute(delete(updates).where(covered))
+        await connection.execute(delete(snapshots).where(queries.folds_of(found.id), snapshots.c.id < base.id))

@@ -1,0 +1,142 @@
+"""SQLite: one file, one writing connection, readers beside it.
+
+WAL lets readers go on while the writer works; `synchronous=FULL` makes a commit an fsync; `BEGIN IMMEDIATE` takes the
+write lock at once, because a transaction that reads first and writes later can fail half-way with "database is locked".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, event, insert
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from collab.errors import StoreUnavailable
+from collab.store import migrate as schema
+from collab.store.database import Batch, Database, Timeouts, transaction
+from collab.store.tables import SQLITE_TIME, updates
+
+READERS = 4
+"""Reading connections, each a thread. Guessed."""
+
+_ADVANCE = """
+INSERT INTO documents (name, meta, created_at, updated_at, last_seq)
+SELECT json_extract(value, '$[0]'), '{}', ?1, ?1, json_extract(value, '$[1]') FROM json_each(?2) WHERE true
+ON CONFLICT (name) DO UPDATE SET last_seq = last_seq + excluded.last_seq, updated_at = excluded.updated_at
+WHERE deleted_at IS NULL
+RETURNING name, id, last_seq
+"""
+
+
+class SqliteDatabase(Database):
+    """See the module."""
+
+    driver_errors = (sqlite3.Error,)
+
+    def __init__(self, url: URL, timeouts: Timeouts) -> None:
+        self._writer = _engine(url, timeouts, "BEGIN IMMEDIATE", 1)
+        self._readers = _engine(url, timeouts, "BEGIN", READERS)
+        super().__init__(url, (self._readers, self._writer))
+
+    async def prepare(self, *, migrate: bool) -> None:
+        """Create the file and bring it up to date; a file needs no administrator, so ``migrate`` is not asked for."""
+        await asyncio.to_thread(self._migrate)
+
+    def _migrate(self) -> None:
+        path = Path(str(self.url.database))
+        if not path.parent.is_dir():
+            raise StoreUnavailable(f"{self.name} cannot be made: its folder is missing")
+        with _folder_lock(path.parent):
+            found = schema.current(self.url)
+            if found is not None and found not in schema.revisions():
+                raise StoreUnavailable(f"{self.name} was written by a newer collab (schema {found})")
+            if found != schema.head():
+                schema.upgrade(self.url)
+
+    def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """See `Database.reading`: in WAL a transaction keeps the state of its first read."""
+        return transaction(self._readers)
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """See `Database.writing`."""
+        async with transaction(self._writer) as connection:
+            yield connection
+
+    async def append(self, batch: Batch) -> dict[str, int]:
+        """See `Database.append`."""
+        async with transaction(self._writer) as connection:
+            ends = await self.advance(connection, batch.counts, batch.now)
+            if rows := batch.rows(ends):
+                await connection.execute(insert(updates), rows)
+        return {name: last_seq for name, (_, last_seq) in ends.items()}
+
+    async def advance(
+        self, connection: AsyncConnection, counts: Mapping[str, int], now: datetime
+    ) -> dict[str, tuple[int, int]]:
+        """See `Database.advance`; the write lock is the row lock."""
+        time = now.astimezone(UTC).strftime(SQLITE_TIME)
+        found = await connection.exec_driver_sql(_ADVANCE, (time, json.dumps(list(counts.items()))))
+        return {row.name: (row.id, row.last_seq) for row in found}
+
+    async def serialise_compaction(self, connection: AsyncConnection, document_id: int) -> None:
+        """Nothing to do: there is one writer at a time."""
+
+
+def _engine(url: URL, timeouts: Timeouts, begin: str, size: int) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
+        hide_parameters=True,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=timeouts.statement_s,
+        connect_args={"timeout": timeouts.lock_s},
+    )
+    event.listen(engine.sync_engine, "connect", _connected(read_only=begin == "BEGIN"))
+    event.listen(engine.sync_engine, "begin", _beginning(begin))
+    return engine
+
+
+def _connected(*, read_only: bool) -> Callable[[Any, object], None]:
+    def connected(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # the driver would begin transactions itself, and late
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        if read_only:
+            cursor.execute("PRAGMA query_only = ON")
+        cursor.close()
+
+    return connected
+
+
+def _beginning(statement: str) -> Callable[[Connection], None]:
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(statement)
+
+    return begin
+
+
+@contextmanager
+def _folder_lock(folder: Path) -> Iterator[None]:
+    """Let one process at a time make a database in ``folder``.
+
+    Not a lock on the database file: closing any descriptor of it would drop the locks SQLite itself holds there.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
