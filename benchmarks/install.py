@@ -6,6 +6,7 @@ Everything lands in folders that git ignores (`bin/`, `.peers/`) and is made aga
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -97,6 +98,12 @@ def install_peers(node: Node) -> Path:
         raise Missing(f"npm could not install the peers:\n{done.stderr}")
     stamp.write_text(digest)
     return PEERS
+
+
+def peer_version(package: str) -> str:
+    """A peer's package and the version that is measured."""
+    wanted = json.loads((MANIFEST / "package.json").read_text())["dependencies"]
+    return f"{package} {wanted[package]}"
 
 
 def _node_of_path() -> Node | None:

@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks import install
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -78,13 +80,14 @@ def yws(node: Node, peers: Path) -> Server:
     """The reference server of y-websocket, in memory, as its package's `y-websocket` command starts it."""
     script = peers / "node_modules/@y/websocket-server/src/server.js"
     chosen = {"HOST": "127.0.0.1"}
-    return Server("yws", "@y/websocket-server 0.1.1", "yws", "/", (str(node.binary), str(script)), "PORT", "/", chosen)
+    version = install.peer_version("@y/websocket-server")
+    return Server("yws", version, "yws", "/", (str(node.binary), str(script)), "PORT", "/", chosen)
 
 
 def hocuspocus(node: Node, peers: Path) -> Server:
     """Hocuspocus without extensions, in memory."""
     command = (str(node.binary), str(peers / "hocuspocus.mjs"))
-    return Server("hocuspocus", "@hocuspocus/server 4.7.0", "hocuspocus", "/", command, "PORT")
+    return Server("hocuspocus", install.peer_version("@hocuspocus/server"), "hocuspocus", "/", command, "PORT")
 
 
 @contextlib.contextmanager

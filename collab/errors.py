@@ -171,6 +171,7 @@ _CODES: tuple[tuple[type[CollabError], CloseCode], ...] = (
     (Unauthenticated, CloseCode.UNAUTHENTICATED),
     (Forbidden, CloseCode.FORBIDDEN),
     (InvalidName, CloseCode.NOT_FOUND),
+    (MalformedMessage, CloseCode.MALFORMED),
     (RemoteError, CloseCode.MALFORMED),
 )
 
@@ -184,6 +185,4 @@ def error_for(code: CloseCode, detail: str) -> CollabError:
     """The exception that means ``code`` to a caller without a socket."""
     if code in (CloseCode.FAULT, CloseCode.RESTART):
         return Unavailable(detail)
-    return next(
-        (kind(detail) for kind, known in _CODES if known is code and kind is not EngineDied), MalformedMessage(detail)
-    )
+    return next((kind(detail) for kind, known in _CODES if known is code), MalformedMessage(detail))

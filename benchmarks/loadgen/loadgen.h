@@ -33,7 +33,7 @@ typedef struct {
     phase phase;
     bool dirty, blocked;            // has bytes to write; waits for EPOLLOUT
     uint32_t room, slot;
-    buffer in, out;
+    buffer in, out, holes;
     uint32_t *update_next;          // by slot: the clock expected next
     uint32_t *entry_last;           // by slot: the newest awareness clock seen
 } client;
@@ -56,7 +56,7 @@ typedef struct {
     source *updates, *entries;      // by client
     tally update, entry;
     histogram behind;               // microseconds the generator sent after the planned moment
-    uint64_t frames_in, bytes_in, frames_out, bytes_out, acknowledgements, protocol_errors;
+    uint64_t frames_in, bytes_in, frames_out, bytes_out, acknowledgements, protocol_errors, overtaken;
     uint64_t origin_ns;
     uint32_t received_us;           // when the bytes now being read arrived
     const char *first_error;
@@ -79,6 +79,8 @@ void writable(run *g, client *c, int epoll);
 void queue_frame(run *g, client *c, int opcode, const uint8_t *data, size_t length);
 void flush_dirty(run *g, int epoll);
 
+void append(buffer *b, const void *data, size_t length);
+void release(buffer *b);
 uint32_t now_us(const run *g);
 uint64_t now_ns(void);
 

@@ -100,11 +100,14 @@ static void send_due(run *g, plan *p, double elapsed_us, double until_us) {
 
 typedef struct { int epoll, timer; } loop;
 
-static void arm(const loop *l, double delay_us) {
-    if (delay_us < 1) delay_us = 1;
-    if (delay_us > 100000) delay_us = 100000;
-    struct itimerspec spec = {.it_value = {.tv_sec = 0, .tv_nsec = (long)(delay_us * 1000)}};
-    timerfd_settime(l->timer, 0, &spec, NULL);
+// Wakes the loop at a moment of `now_us`; a timer that stands already is left alone.
+static void arm(const run *g, const loop *l, double at_us) {
+    static double armed_us = -1;
+    if (at_us == armed_us && at_us > now_us(g)) return;
+    uint64_t ns = g->origin_ns + (uint64_t)(at_us * 1000);
+    struct itimerspec spec = {.it_value = {.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)}};
+    timerfd_settime(l->timer, TFD_TIMER_ABSTIME, &spec, NULL);
+    armed_us = at_us;
 }
 
 static void pass(run *g, const loop *l) {
@@ -123,7 +126,7 @@ static void connect_all(run *g, const loop *l) {
     uint32_t deadline = now_us(g) + (uint32_t)(g->opt.connect_timeout_s * 1e6);
     while (g->synced < g->count) {
         while (g->opened < g->count && g->opening < g->opt.opening_max) open_client(g, &g->clients[g->opened], l->epoll);
-        arm(l, 100000);
+        arm(g, l, deadline);
         pass(g, l);
         flush_dirty(g, l->epoll);
         if (g->lost) die(g->first_error ? g->first_error : "the server closed a client before it was synced");
@@ -133,7 +136,7 @@ static void connect_all(run *g, const loop *l) {
 
 static void idle(run *g, const loop *l, uint32_t us) {
     for (uint32_t end = now_us(g) + us; now_us(g) < end;) {
-        arm(l, end - now_us(g));
+        arm(g, l, end);
         pass(g, l);
         flush_dirty(g, l->epoll);
     }
@@ -141,18 +144,20 @@ static void idle(run *g, const loop *l, uint32_t us) {
 
 // ---- measuring
 
-static uint64_t outstanding(const run *g) {
-    uint64_t missing = 0;
+static void count_missing(const run *g, uint64_t *updates, uint64_t *entries) {
+    *updates = *entries = 0;
     for (uint32_t i = 0; i < g->count; i++) {
-        const client *c = &g->clients[i];
-        uint32_t base = c->room * g->opt.clients;
-        for (uint32_t s = 0; s < g->opt.clients; s++) {
-            if (s == c->slot) continue;
-            if (g->opt.update_rate > 0 && s < g->opt.writers) missing += g->updates[base + s].next - c->update_next[s];
-            if (g->opt.cursor_rate > 0) missing += g->entries[base + s].next - 1 - c->entry_last[s];
-        }
+        *updates += (uint64_t)g->updates[i].next * (g->opt.clients - 1);
+        *entries += (uint64_t)(g->entries[i].next - 1) * (g->opt.clients - 1);
     }
-    return missing;
+    *updates -= g->update.delivered;
+    *entries -= g->entry.delivered + g->entry.skipped;
+}
+
+static bool outstanding(const run *g) {
+    uint64_t updates, entries;
+    count_missing(g, &updates, &entries);
+    return updates + entries > 0;
 }
 
 static void begin_measuring(run *g) {
@@ -170,7 +175,7 @@ static void begin_measuring(run *g) {
 static void send_all(run *g, const loop *l, plan *plans, uint32_t start_us, double until_us) {
     for (double elapsed = now_us(g) - start_us; elapsed < until_us; elapsed = now_us(g) - start_us) {
         double due = fmin(fmin(due_us(&plans[0]), due_us(&plans[1])), until_us);
-        arm(l, due - elapsed);
+        arm(g, l, start_us + due);
         pass(g, l);
         elapsed = now_us(g) - start_us;
         for (int i = 0; i < 2; i++) send_due(g, &plans[i], elapsed, until_us);
@@ -180,7 +185,7 @@ static void send_all(run *g, const loop *l, plan *plans, uint32_t start_us, doub
 
 static void drain(run *g, const loop *l) {
     uint32_t end = now_us(g) + (uint32_t)(g->opt.drain_s * 1e6);
-    while (outstanding(g) > 0 && now_us(g) < end) idle(g, l, 2000);
+    while (outstanding(g) && now_us(g) < end) idle(g, l, 2000);
 }
 
 static void print_latency(const char *name, const histogram *h) {
@@ -191,7 +196,7 @@ static void print_latency(const char *name, const histogram *h) {
 
 static void print_result(const run *g, double window_s, double cpu) {
     static histogram both;
-    uint64_t sent = 0, sent_entries = 0, missing = 0, missing_entries = 0;
+    uint64_t sent = 0, sent_entries = 0, missing, missing_entries;
     both = g->update.latency;
     for (uint32_t i = 0; i < BUCKETS; i++) both.buckets[i] += g->entry.latency.buckets[i];
     both.count += g->entry.latency.count;
@@ -200,15 +205,13 @@ static void print_result(const run *g, double window_s, double cpu) {
     for (uint32_t i = 0; i < g->count; i++) {
         sent += g->updates[i].next - g->updates[i].measured_from;
         sent_entries += g->entries[i].next - g->entries[i].measured_from;
-        missing += (uint64_t)g->updates[i].next * (g->opt.clients - 1);
-        missing_entries += (uint64_t)(g->entries[i].next - 1) * (g->opt.clients - 1);
     }
-    missing -= g->update.delivered;
-    missing_entries -= g->entry.delivered + g->entry.skipped;
+    count_missing(g, &missing, &missing_entries);
     printf("{\"event\":\"result\",\"window_s\":%.6f,\"generator_cpu_s\":%.6f", window_s, cpu);
     printf(",\"updates_sent\":%lu,\"entries_sent\":%lu", sent, sent_entries);
     printf(",\"update_deliveries\":%lu,\"entry_deliveries\":%lu", g->update.delivered_measured, g->entry.delivered_measured);
     printf(",\"entries_skipped\":%lu,\"updates_missing\":%lu,\"entries_missing\":%lu", g->entry.skipped_measured, missing, missing_entries);
+    printf(",\"updates_overtaken\":%lu", g->overtaken);
     printf(",\"connections_lost\":%u,\"protocol_errors\":%lu", g->lost, g->protocol_errors);
     printf(",\"first_error\":%s%s%s", g->first_error ? "\"" : "", g->first_error ? g->first_error : "null", g->first_error ? "\"" : "");
     printf(",\"acknowledgements\":%lu,\"own_echoes\":%lu", g->acknowledgements, g->update.own_echoes + g->entry.own_echoes);

@@ -19,7 +19,7 @@ static uint8_t incoming[READ_BYTES];
 static client **dirty_clients;
 static uint32_t dirty_count;
 
-static void append(buffer *b, const void *data, size_t length) {
+void append(buffer *b, const void *data, size_t length) {
     if (b->length + length > b->capacity) {
         b->capacity = (b->length + length) * 2;
         b->data = realloc(b->data, b->capacity);
@@ -29,7 +29,7 @@ static void append(buffer *b, const void *data, size_t length) {
     b->length += length;
 }
 
-static void release(buffer *b) {
+void release(buffer *b) {
     free(b->data);
     *b = (buffer){0};
 }

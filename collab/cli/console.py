@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import os
 import sys
 from typing import TYPE_CHECKING, NoReturn, ParamSpec
@@ -44,6 +43,8 @@ def plainly(command: Callable[P, None]) -> Callable[P, None]:
     def spoken(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             command(*args, **kwargs)
+        except typer.Exit:
+            raise
         except ValidationError as error:
             fail(*sentences(error), code=2)
         except (Misuse, InvalidName, Forbidden) as error:
@@ -63,14 +64,6 @@ def plainly(command: Callable[P, None]) -> Callable[P, None]:
 def settings(**given: object) -> Settings:
     """The settings from the environment, and over them those ``given`` on the command line (None: not given)."""
     return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-
-
-def version() -> str:
-    """Of the installed package; "unknown" in a checkout that was never installed."""
-    try:
-        return importlib.metadata.version("collab-server")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def _sentence(error: Exception) -> str:

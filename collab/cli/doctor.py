@@ -100,7 +100,7 @@ def _settings(wanted: Settings, environment: os._Environ[str]) -> Iterator[Findi
     known = {setting.variable for setting in describe()}
     for variable in sorted(environment):
         if variable.startswith(ENV_PREFIX) and variable not in known:
-            yield Finding(Level.WARN, "settings", f"{variable} is no setting of collab and is ignored; is it misspelt?")
+            yield Finding(Level.WARN, "settings", f"{variable} is no setting and is ignored; it may be misspelt.")
     if "*" in wanted.allowed_origins:
         yield Finding(Level.WARN, "settings", "COLLAB_ALLOWED_ORIGINS=* lets every web page connect.")
     if wanted.engine == "inline":

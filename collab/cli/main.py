@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from collab import __version__
 from collab.cli import doctor, serve, token, transfer
-from collab.cli.console import plainly, say, version
+from collab.cli.console import plainly, say
 
 app = typer.Typer(
     name="collab",
@@ -25,7 +26,7 @@ def _root(
     show_version: Annotated[bool, typer.Option("--version", help="Show the version and leave.", is_eager=True)] = False,
 ) -> None:
     if show_version:
-        say(f"collab {version()}")
+        say(f"collab {__version__}")
         raise typer.Exit
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import typer
 
-from collab.cli.console import fail, note, settings, version
+from collab import __version__
+from collab.cli.console import fail, note, settings
 from collab.settings import describe
 
 if TYPE_CHECKING:
@@ -30,13 +31,14 @@ def serve(**given: Any) -> None:
         note(line)
     from collab.server.run import serve as run
 
-    run(wanted)
+    if not run(wanted):
+        fail("Stopped before everything was saved, or never started; the log above says why.")
 
 
 def banner(wanted: Settings) -> list[str]:
     """What somebody who starts a server wants to know."""
     return [
-        f"collab {version()}",
+        f"collab {__version__}",
         f"  Editor    {address(wanted)}" if wanted.serve_page else f"  Address   {address(wanted)}",
         f"  Database  {wanted.database_shown}",
         f"  Access    {_access(wanted)}",
@@ -64,7 +66,7 @@ def _option(setting: Setting) -> inspect.Parameter:
     if setting.kind == "bool":
         names, kind, metavar = [f"{flag}/--no-{flag[2:]}"], Optional[bool], None  # noqa: UP045
     else:
-        names, kind, metavar = [flag], Optional[str], _METAVARS.get(setting.kind, setting.kind)  # type: ignore[assignment]  # noqa: UP045
+        names, kind, metavar = [flag], Optional[str], _METAVARS.get(setting.kind, setting.kind)  # noqa: UP045
     text = setting.description + (f" [default: {setting.default}]" if setting.default else "")
     option = typer.Option(
         None, *names, envvar=setting.variable, help=text, metavar=metavar, show_default=False, show_envvar=True

@@ -39,6 +39,7 @@ def token(
     secret = wanted.jwt_secret
     if secret is None:
         fail("The key of the tokens must be in COLLAB_JWT_SECRET.", code=2)
+    door = JwtAccess(secret.get_secret_value(), audience=wanted.jwt_audience, issuer=wanted.jwt_issuer)
     if access is None and not document:
         access = "write"
     now = int(time.time())
@@ -56,7 +57,10 @@ def token(
     made = jwt.encode(
         {claim: value for claim, value in claims.items() if value is not None}, secret.get_secret_value(), "HS256"
     )
-    _check(made, JwtAccess(secret.get_secret_value(), audience=wanted.jwt_audience, issuer=wanted.jwt_issuer))
+    try:
+        door.access(made)  # what would be refused later is refused here
+    except Unauthenticated as error:
+        fail(str(error), code=2)
     say(made)
 
 
@@ -65,10 +69,3 @@ def _pattern(text: str) -> tuple[str, str]:
     if not equals:
         fail(f"--document takes PATTERN=read or PATTERN=write, not {text!r}.", code=2)
     return pattern, grant
-
-
-def _check(made: str, door: JwtAccess) -> None:
-    try:
-        door.access(made)
-    except Unauthenticated as error:
-        fail(str(error), code=2)

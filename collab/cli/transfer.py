@@ -35,7 +35,10 @@ PAGE = 100
 
 
 def migrate(*, database: _Database = None) -> None:
-    """Bring the database's schema up to date; safe to repeat and to run from several machines at once."""
+    """Bring the database's schema up to date.
+
+    Safe to repeat, and to run from several machines at once.
+    """
     from collab.store import migrate as schema
 
     wanted = settings(database=database)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from collab.engine.inline import InlineEngine
 from collab.engine.isolated import IsolatedEngine
+from collab.engine.process import ProcessOptions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -43,7 +44,10 @@ async def open_engine(wanted: Settings) -> AsyncIterator[Engine]:
 def _make_engine(wanted: Settings) -> InlineEngine | IsolatedEngine:
     if wanted.engine == "inline":
         return InlineEngine()
-    return IsolatedEngine(memory_mib=wanted.engine_memory_mib, deadline_s=wanted.engine_deadline_s)
+    return IsolatedEngine(
+        options=ProcessOptions(memory_bytes=wanted.engine_memory_mib * 1024 * 1024),
+        live_deadline_s=wanted.engine_deadline_s,
+    )
 
 
 @asynccontextmanager

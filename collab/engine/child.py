@@ -94,7 +94,8 @@ class Child:
                 document, updates, careful = arguments
                 return replicas.load(document, updates, careful=careful)
             case Op.FORGET:
-                return replicas.forget(*arguments)
+                replicas.forget(*arguments)
+                return None
             case Op.LOWER_PRIORITY:
                 os.nice(NICE)
                 return None

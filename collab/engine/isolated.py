@@ -60,6 +60,10 @@ class IsolatedEngine:
         lanes = (self._live, self._heavy, self._suspect)
         return {lane.name: lane.pid for lane in lanes if lane.pid is not None}
 
+    async def spare_pid(self) -> int:
+        """Process id of the warm spare, once it is ready."""
+        return await self._nursery.warm_pid()
+
     async def start(self) -> None:
         """Have the live lane ready. Raises `EngineDied` with what went wrong."""
         await self._live.start()
@@ -68,8 +72,13 @@ class IsolatedEngine:
         """See `Engine.load`. A document that was blamed for a death goes to the suspect lane."""
         suspect = self._is_suspect(document)
         lane = self._suspect if suspect else self._live
-        await_answer = self._submit_load(lane, document, updates, careful=suspect)
-        loaded: Loaded = await await_answer
+        if self._homes.get(document) is not lane:
+            self._leave(document)
+        self._diffs.pop(document, None)
+        answer = lane.submit(Op.LOAD, document, updates, document, tuple(updates), suspect)
+        self._homes[document] = lane
+        self._lost.discard(document)
+        loaded: Loaded = await answer
         return loaded
 
     async def integrate(self, document: str, updates: Sequence[bytes], *, probe: bool = False) -> Integration:
@@ -95,9 +104,7 @@ class IsolatedEngine:
         """See `Engine.forget`."""
         self._lost.discard(document)
         self._diffs.pop(document, None)
-        lane = self._homes.pop(document, None)
-        if lane is not None:
-            lane.submit(Op.FORGET, document, None, document)
+        self._leave(document)
 
     async def run(self, job: Job) -> Folded | bytes:
         """See `Engine.run`."""
@@ -118,17 +125,14 @@ class IsolatedEngine:
         await self._nursery.close()
         self._homes.clear()
 
-    def _submit_load(
-        self, lane: Lane, document: str, updates: Sequence[bytes], *, careful: bool
-    ) -> asyncio.Future[Loaded]:
-        before = self._homes.get(document)
-        if before is not None and before is not lane:
-            before.submit(Op.FORGET, document, None, document)
-        self._diffs.pop(document, None)
-        self._lost.discard(document)
-        answer = lane.submit(Op.LOAD, document, updates, document, tuple(updates), careful)
-        self._homes[document] = lane
-        return answer
+    def _leave(self, document: str) -> None:
+        lane = self._homes.pop(document, None)
+        if lane is None:
+            return
+        if lane is self._suspect and lane.idle and lane not in self._homes.values():
+            lane.retire()
+        else:
+            lane.submit(Op.FORGET, document, None, document)
 
     def _home(self, document: str) -> Lane:
         lane = self._homes.get(document)

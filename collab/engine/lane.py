@@ -7,12 +7,12 @@ on; that one is blamed, the others are only lost. `isolated` owns the lanes and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from collab.engine.process import Counters, EngineProcess, Mark, Nursery
-from collab.engine.wire import Answer, BrokenAnswer, Op, frame, read_answer, read_call_id
+from collab.engine.wire import NO_CALL, Answer, BrokenAnswer, Op, frame, read_answer, read_call_id
 from collab.errors import CollabError, EngineDied
 
 SECONDS_PER_MIB = 1.0
@@ -75,7 +75,8 @@ class Lane:
         self._last_id = 0
         self._flush: asyncio.Handle | None = None
         self._watch: asyncio.TimerHandle | None = None
-        self._seen: tuple[int, float] = (0, 0.0)
+        self._answers = 0
+        self._seen: tuple[tuple[int, int], float] = ((-1, 0), 0.0)
         self._expired: Mark | None = None
         self._failed_starts = 0
         self._closed = False
@@ -111,24 +112,28 @@ class Lane:
             self._flush = asyncio.get_running_loop().call_soon(self._send)
         return answer
 
-    async def stop(self) -> None:
-        """End the process; the next call starts another. Calls under way raise `EngineDied`."""
-        if self._starting is not None:
-            await asyncio.wait([self._starting])
+    def retire(self) -> None:
+        """End an idle process; the next call starts another."""
         process, self._process = self._process, None
         if process is not None:
-            self._fail_all("engine was stopped", Mark(0))
-            await process.close()
+            self._end(process.close())
 
     async def close(self) -> None:
-        """End the process for good."""
+        """End the process for good. Calls under way raise `EngineDied`."""
         self._closed = True
-        if self._starting is not None:
-            self._starting.cancel()
-        await self.stop()
-        self._fail_all("engine was closed", Mark(0))
+        starting = self._starting
+        if starting is not None:
+            starting.cancel()
+            await asyncio.wait([starting])
+        self.retire()
+        self._fail_all("engine was closed", Mark(NO_CALL))
         if self._endings:
             await asyncio.wait(self._endings)
+
+    def _end(self, ending: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(ending, name=f"engine {self.name} end")
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
 
     def _send(self) -> None:
         self._flush = None
@@ -152,11 +157,14 @@ class Lane:
     def _receive(self, answers: list[Any]) -> None:
         for fields in answers:
             number = read_call_id(fields)
+            if number == NO_CALL:
+                continue
             call = self._under_way.get(number)
             if call is None:
                 raise BrokenAnswer("answer to no call")
             answer = read_answer(call.op, call.updates, fields)
             del self._under_way[number]
+            self._answers += 1
             _resolve(call, answer)
 
     # Life and death
@@ -172,7 +180,7 @@ class Lane:
             process = await self._nursery.take()
         except EngineDied as error:
             self._failed_starts += 1
-            self._fail_all(str(error), Mark(0))
+            self._fail_all(str(error), Mark(NO_CALL))
             return
         finally:
             self._starting = None
@@ -180,7 +188,7 @@ class Lane:
         process.on_answers, process.on_lost = self._receive, self._lost
         self._process = process
         if self._nice:
-            process.write(frame([[0, 0, Op.LOWER_PRIORITY]]))
+            process.write(frame([[NO_CALL, 0, Op.LOWER_PRIORITY]]))
         self._send()
 
     def _lost(self) -> None:
@@ -189,9 +197,7 @@ class Lane:
             return
         self._counters.restarts += 1
         mark, self._expired = self._expired or process.mark(), None
-        ending = asyncio.create_task(process.reap(), name=f"engine {self.name} end")
-        self._endings.add(ending)
-        ending.add_done_callback(self._endings.discard)
+        self._end(process.reap())
         self._begin_start()
         blamed = self._under_way.get(mark.call)
         self._on_death(self, blamed)
@@ -211,30 +217,33 @@ class Lane:
 
     def _start_watch(self) -> None:
         if self._watch is None:
-            loop = asyncio.get_running_loop()
-            self._seen = (-1, loop.time())
-            self._watch = loop.call_later(self._deadline_s / WATCHES_PER_DEADLINE, self._look)
+            self._seen = ((-1, 0), 0.0)
+            self._watch_on()
+
+    def _watch_on(self) -> None:
+        self._watch = asyncio.get_running_loop().call_later(self._deadline_s / WATCHES_PER_DEADLINE, self._look)
 
     def _look(self) -> None:
+        """Kill the child when neither its mark nor its answers have moved for too long."""
         self._watch = None
         if self._process is None or not self._under_way:
             return
         now = asyncio.get_running_loop().time()
         mark = self._process.mark()
-        call = self._under_way.get(mark.call)
-        at, since = self._seen
-        if mark.call != at:
-            self._seen = (mark.call, now)
-        elif now - since > self._deadline_s + SECONDS_PER_MIB * self._size_of(call) / (1 << 20):
+        at = (mark.call, self._answers)
+        seen, since = self._seen
+        if at != seen:
+            self._seen = (at, now)
+        elif now - since > self._deadline_s + SECONDS_PER_MIB * self._size_of(mark) / (1 << 20):
             self._counters.deadline_kills += 1
             self._expired = mark
             self._process.kill()
             return
-        loop = asyncio.get_running_loop()
-        self._watch = loop.call_later(self._deadline_s / WATCHES_PER_DEADLINE, self._look)
+        self._watch_on()
 
-    def _size_of(self, call: Call | None) -> int:
+    def _size_of(self, mark: Mark) -> int:
         """Bytes being worked on; while the child is between calls, all it was given (it may be reading them)."""
+        call = self._under_way.get(mark.call)
         return call.size if call is not None else sum(call.size for call in self._under_way.values())
 
 

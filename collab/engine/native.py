@@ -25,12 +25,14 @@ class NativePanic(Exception):
 
 @contextmanager
 def _panics() -> Iterator[None]:
+    """Let through what says that bytes could not be read; all else leaves a document half changed."""
     try:
         yield
     except BaseException as error:
-        if type(error).__name__ != "PanicException":
+        unread = isinstance(error, ValueError) and not str(error).startswith("Cannot apply")
+        if unread or not (isinstance(error, Exception) or type(error).__name__ == "PanicException"):
             raise
-        raise NativePanic(str(error)[:200]) from None
+        raise NativePanic(str(error)[:200]) from error
 
 
 class NativeDoc:
@@ -55,10 +57,6 @@ class NativeDoc:
             try:
                 self._doc.apply_update(transaction, update)
                 transaction.commit()
-            except ValueError as error:
-                if not str(error).startswith("Cannot decode"):
-                    raise NativePanic(str(error)[:200]) from error
-                raise
             finally:
                 transaction.drop()
         return self._changed

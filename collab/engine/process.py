@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from collab.engine.replica import MAX_DOCUMENT_BYTES
 from collab.engine.wire import LENGTH, MARK, MAX_ANSWER_BYTES, BrokenAnswer, unframe
@@ -60,7 +60,7 @@ class Mark:
     """What a child was working on."""
 
     call: int
-    """0: nothing."""
+    """`wire.NO_CALL`: nothing."""
     update: int | None = None
     """Index of the update in the call."""
 
@@ -86,17 +86,17 @@ class EngineProcess(asyncio.Protocol):
         process = cls(counters)
         loop = asyncio.get_running_loop()
         process._ready = loop.create_future()
-        ours = process._open(options)
+        try:
+            ours = process._open(options)
+        except OSError as error:
+            raise EngineDied(f"engine process does not start: {error.strerror}") from error
         try:
             await loop.create_unix_connection(lambda: process, sock=ours)
             async with asyncio.timeout(START_TIMEOUT_S):
                 await process._ready
         except BaseException as error:
-            process.kill()
-            if process._gone_unconnected(ours):
-                process._gone.set()
-            await process.reap()
-            if isinstance(error, TimeoutError | OSError):
+            await process.close()
+            if isinstance(error, TimeoutError):
                 raise EngineDied("engine process does not start") from error
             raise
         return process
@@ -135,8 +135,7 @@ class EngineProcess(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`. Every complete frame goes to ``on_answers``; the first only says: ready."""
@@ -171,33 +170,35 @@ class EngineProcess(asyncio.Protocol):
             self.on_lost()
         self._gone.set()
 
-    def _gone_unconnected(self, ours: socket.socket) -> bool:
-        if hasattr(self, "_transport"):
-            return False
-        ours.close()
-        return True
-
     def _open(self, options: ProcessOptions) -> socket.socket:
-        ours, theirs = socket.socketpair()
-        with theirs, tempfile.TemporaryFile() as shared:
-            shared.truncate(MARK.size)
-            self._memory = mmap.mmap(shared.fileno(), MARK.size)
-            arguments = {
-                "socket": theirs.fileno(),
-                "mark": shared.fileno(),
-                "parent": os.getpid(),
-                "memory-bytes": options.memory_bytes,
-                "max-document-bytes": options.max_document_bytes,
-            }
-            self._popen = subprocess.Popen(
-                [sys.executable, *options.command, *(f"--{name}={value}" for name, value in arguments.items())],
-                stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), shared.fileno()),
-                env=_bare_environment(),
-                start_new_session=True,
-            )
-        ours.setblocking(False)
+        with contextlib.ExitStack() as undo:
+            ours, theirs = socket.socketpair()
+            undo.callback(ours.close)
+            with theirs, tempfile.TemporaryFile() as shared:
+                shared.truncate(MARK.size)
+                self._memory = mmap.mmap(shared.fileno(), MARK.size)
+                undo.callback(self._memory.close)
+                self._popen = _start_child(options, theirs.fileno(), shared.fileno())
+            ours.setblocking(False)
+            undo.pop_all()
         return ours
+
+
+def _start_child(options: ProcessOptions, socket_fd: int, mark_fd: int) -> subprocess.Popen[bytes]:
+    arguments = {
+        "socket": socket_fd,
+        "mark": mark_fd,
+        "parent": os.getpid(),
+        "memory-bytes": options.memory_bytes,
+        "max-document-bytes": options.max_document_bytes,
+    }
+    return subprocess.Popen(  # noqa: S603 - our own interpreter, numbers only
+        [sys.executable, *options.command, *(f"--{name}={value}" for name, value in arguments.items())],
+        stdin=subprocess.DEVNULL,
+        pass_fds=(socket_fd, mark_fd),
+        env=_bare_environment(),
+        start_new_session=True,
+    )
 
 
 def _bare_environment() -> dict[str, str]:
@@ -228,9 +229,16 @@ class Nursery:
                 return process
             await process.reap()
 
+    async def warm_pid(self) -> int:
+        """Process id of the warm process, started if need be."""
+        if self._warm is None:
+            self._warm = asyncio.create_task(EngineProcess.start(self._options, self._counters), name="engine spare")
+        return (await asyncio.shield(self._warm)).pid
+
     async def close(self) -> None:
         """End the warm process."""
         warm, self._warm = self._warm, None
         if warm is not None:
+            warm.cancel()
             with contextlib.suppress(EngineDied, asyncio.CancelledError):
                 await (await warm).close()

@@ -7,7 +7,8 @@ The yrs document inside never holds a parked update: what would be parked is pre
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from collab.engine.clocks import covered, first_blocker, is_known, merge_order
 from collab.engine.native import NativeDoc, NativePanic, is_contained, merge
@@ -37,6 +38,9 @@ MAX_POISON = 16
 Progress = Callable[[int], None]
 """Told the index of an update right before native code works on it."""
 
+_WOKEN = -1
+"""Stands for the index of an update that was given earlier and has waited since."""
+
 _CHANGING = (Verdict.INTEGRATED, Verdict.PENDING)
 
 
@@ -49,7 +53,7 @@ class Replica:
         self._waiting = Waiting()
         self._max_bytes = max_bytes
         self._size_estimate = 0
-        self._applied: list[tuple[int, bytes]] = []
+        self._applied: list[tuple[int, bytes, bool]] = []
         self._deleted: dict[int, list[Range]] | None = None
         self._diffs: dict[bytes, Diff] = {}
 
@@ -67,29 +71,43 @@ class Replica:
         """Become the document made of ``updates`` (any order). Called once, on a new replica."""
         scans: dict[int, UpdateScan] = {}
         for index, update in enumerate(updates):
-            try:
+            with suppress(MalformedMessage):
                 scans[index] = scan_update(update)
-            except MalformedMessage:
-                continue
+        for _ in range(MAX_POISON):
+            poison = self._build(updates, scans, progress)
+            if not poison:
+                break
+            for index in poison:
+                del scans[index]
+        else:
+            raise NativePanic("too many updates that cannot be read")
+        self._size_estimate = sum(map(len, updates))
+        waiting = tuple(index for index, scan in scans.items() if not is_known(scan, self._known))
+        refused = tuple(index for index in range(len(updates)) if index not in scans)
+        return Loaded(self._doc.state_vector(), waiting, refused)
+
+    def _build(self, updates: Sequence[bytes], scans: Mapping[int, UpdateScan], progress: Progress) -> set[int]:
+        """Build the document; return the indexes of updates that native code cannot take: try again without them."""
+        self._waiting = Waiting()
         order, blocked = merge_order(scans)
-        refused = self._apply_all(updates, order)
+        poison = self._apply_all(updates, order)
+        if poison:
+            return poison
         self._settle(within_budget=False)
         for index in blocked:
             progress(index)
-            if self._integrate_one(index, updates[index], scans[index], within_budget=False).verdict is Verdict.REFUSED:
-                refused.add(index)
+            try:
+                outcome = self._integrate_one(index, updates[index], scans[index], within_budget=False)
+            except NativePanic:
+                return {index}
+            if outcome.verdict is Verdict.REFUSED:
+                poison.add(index)
         self._settle(within_budget=False)
-        self._size_estimate = sum(map(len, updates))
-        refused.update(index for index in range(len(updates)) if index not in scans)
-        waiting = [index for index, scan in scans.items() if index not in refused and not is_known(scan, self._known)]
-        return Loaded(self._doc.state_vector(), tuple(waiting), tuple(sorted(refused)))
+        return poison
 
     def _apply_all(self, updates: Sequence[bytes], order: list[int]) -> set[int]:
-        """Apply the updates at ``order`` as one; leave out, and return, those native code cannot take."""
-        poison: set[int] = set()
-        while not self._applies([updates[index] for index in order]):
-            if len(poison) == MAX_POISON:
-                raise NativePanic("too many updates that cannot be read")
+        """Apply the updates at ``order`` as one, or return the index of one that makes that fail."""
+        if not self._applies([updates[index] for index in order]):
             low, high = 0, len(order)  # the shortest prefix that fails ends with a culprit
             while high - low > 1:
                 middle = (low + high) // 2
@@ -97,10 +115,10 @@ class Replica:
                     low = middle
                 else:
                     high = middle
-            poison.add(order.pop(low))
-        self._applied = [(index, updates[index]) for index in order]
+            return {order[low]}
+        self._applied = [(index, updates[index], True) for index in order]
         self._relearn()
-        return poison
+        return set()
 
     def _applies(self, updates: list[bytes]) -> bool:
         self._doc.close()
@@ -123,9 +141,11 @@ class Replica:
             except MalformedMessage as error:
                 code = CloseCode.UNSUPPORTED_ENCODING if is_v2_like(update) else CloseCode.MALFORMED
                 outcomes.append(Outcome(Verdict.REFUSED, code, str(error)))
-        for index in self._settle(within_budget=True):
-            if outcomes[index].verdict is Verdict.INTEGRATED:
-                outcomes[index] = Outcome(Verdict.PENDING, empty=outcomes[index].empty)
+        for index, verdict in self._settle(within_budget=True).items():
+            if index != _WOKEN and verdict is Verdict.REFUSED:
+                outcomes[index] = Outcome(verdict, CloseCode.MALFORMED, "update waits for itself")
+            elif index != _WOKEN:
+                outcomes[index] = Outcome(verdict, empty=outcomes[index].empty)
         kept = [update for update, outcome in zip(updates, outcomes, strict=True) if outcome.verdict in _CHANGING]
         if not kept:
             return Integration(tuple(outcomes), None)
@@ -143,7 +163,7 @@ class Replica:
             changed, moved = self._apply(index, update, scan)
         except ValueError as error:
             return Outcome(Verdict.REFUSED, CloseCode.MALFORMED, str(error)[:200], empty=empty)
-        self._wake(index, moved)
+        self._wake(moved)
         return Outcome(Verdict.INTEGRATED if changed else Verdict.REDUNDANT, empty=empty)
 
     def _integrate_part(self, index: int, update: bytes, scan: UpdateScan, *, within_budget: bool) -> Outcome:
@@ -157,7 +177,7 @@ class Replica:
             changed, moved = self._apply(index, split.ready, scan_update(split.ready))
         if parked is not None:
             self._waiting.add(parked)
-        self._wake(index, moved)
+        self._wake(moved)
         verdict = Verdict.PENDING if parked else Verdict.INTEGRATED if changed else Verdict.REDUNDANT
         return Outcome(verdict, empty=scan.empty)
 
@@ -173,7 +193,7 @@ class Replica:
     def _apply(self, index: int, update: bytes, scan: UpdateScan) -> tuple[bool, list[int]]:
         """Give to the document what is complete; tell whether it changed and which clients' clocks moved."""
         changed = self._doc.apply(update)
-        self._applied.append((index, update))
+        self._applied.append((index, update, changed))
         if changed:
             self._size_estimate += len(update)
         known = self._known
@@ -185,44 +205,60 @@ class Replica:
                 moved.append(client)
         return changed, moved
 
-    def _wake(self, index: int, moved: list[int]) -> None:
-        """Integrate what waited for the clients in ``moved``, and what waited for that."""
-        if not self._waiting:
+    def _wake(self, moved: list[int]) -> None:
+        """Integrate what waited for the clients in ``moved``, and what waited for that.
+
+        A parked update that native code panics on must not be held against the one that woke it: the document is
+        built again without it, and it stays parked.
+        """
+        ready = deque(self._waiting.take_ready(moved, self._known)) if self._waiting else None
+        if not ready:
             return
-        ready = deque(self._waiting.take_ready(moved, self._known))
+        whole = self.full_update()
+        woken: list[tuple[bytes, UpdateScan]] = []
         while ready:
             entry = ready.popleft()
             split = split_update(entry.update, entry.scan, self._known)
             if split.ready is not None:
-                _, moved = self._apply(index, split.ready, scan_update(split.ready))
+                scan = scan_update(split.ready)
+                try:
+                    _, moved = self._apply(_WOKEN, split.ready, scan)
+                except (NativePanic, ValueError):
+                    self._rebuild(whole)
+                    for update, known in woken:
+                        self._apply(_WOKEN, update, known)
+                    self._waiting.add(Parked(entry.update, entry.scan, ()))
+                    continue
+                woken.append((split.ready, scan))
                 ready.extend(self._waiting.take_ready(moved, self._known))
             if split.rest is not None:
-                rest = Parked(split.rest, scan_update(split.rest), split.blockers)
-                self._waiting.add(rest)
+                self._waiting.add(Parked(split.rest, scan_update(split.rest), split.blockers))
 
-    def _settle(self, *, within_budget: bool) -> set[int]:
-        """Make sure native code parked nothing; return the indexes of updates of which it did.
+    def _settle(self, *, within_budget: bool) -> dict[int, Verdict]:
+        """Make sure native code parked nothing; return, by index, what became of the updates of which it did.
 
-        Clocks predict everything but structs that wait for each other in a circle, which nobody honest writes. Such an
-        update is taken out of the document again (a copy without it is built) and kept aside for ever, within the
-        budget: what of it did integrate stays, as it does in every Yjs client that receives it.
+        Clocks predict everything but structs that wait for each other in a circle, which nobody honest writes. The
+        document is built again without them. An update that is nothing but a circle is refused; if some of it did
+        integrate, that stays, as in every Yjs client, and the update is kept aside for ever, within the budget.
         """
         applied, self._applied = self._applied, []
         if not applied:
-            return set()
+            return {}
         state_vector = self._doc.state_vector()
-        if is_contained(merge([update for _, update in applied]), state_vector):
-            return set()
-        circles = [(index, update) for index, update in applied if not is_contained(update, state_vector)]
-        self._without_parked()
-        for _, update in circles:
-            if within_budget and not self._waiting.has_room_for(len(update)):
-                raise NativePanic("update waits for itself")
-            self._waiting.add(Parked(update, scan_update(update), ()))
-        return {index for index, _ in circles}
+        if is_contained(merge([update for _, update, _ in applied]), state_vector):
+            return {}
+        circles = [step for step in applied if not is_contained(step[1], state_vector)]
+        self._rebuild(self.full_update())
+        verdicts: dict[int, Verdict] = {}
+        for index, update, changed in circles:
+            verdicts[index] = Verdict.PENDING if changed else Verdict.REFUSED
+            if changed:
+                if within_budget and not self._waiting.has_room_for(len(update)):
+                    raise NativePanic("update waits for itself")
+                self._waiting.add(Parked(update, scan_update(update), ()))
+        return verdicts
 
-    def _without_parked(self) -> None:
-        whole = self.full_update()
+    def _rebuild(self, whole: bytes) -> None:
         self._doc.close()
         self._doc = NativeDoc()
         self._doc.apply(whole)

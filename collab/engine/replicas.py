@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from collab.engine.native import NativeDoc, NativePanic
 from collab.engine.port import Diff, Fold, Folded, Integration, Job, Loaded
 from collab.engine.replica import MAX_DOCUMENT_BYTES, Progress, Replica
-from collab.errors import EngineDied, Misuse
+from collab.errors import CollabError, EngineDied, Misuse
 
 
 def ignore_progress(_index: int) -> None:
@@ -93,10 +93,12 @@ class Replicas:
         self._at = None
         try:
             yield
-        except NativePanic as error:
+        except CollabError:
+            raise
+        except Exception as error:  # a panic, or what should be impossible: either way the replica is not to be trusted
             self.forget(document)
             self._replicas[document] = None
-            raise EngineDied("native code panicked", culprit=self._at) from error
+            raise EngineDied(f"replica failed: {error}"[:200], culprit=self._at) from error
 
     def _try_each(self, updates: Sequence[bytes]) -> None:
         doc = NativeDoc()

@@ -34,6 +34,9 @@ LENGTH = Struct("<I")
 MARK = Struct("<QQ")
 """What the child keeps in shared memory: the call it works on (0: none), and 1 + the index of the update in it."""
 
+NO_CALL = 0
+"""Number of what nobody waits for; calls count from 1."""
+
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
 """Longest frame a parent takes: several documents of the largest size in one batch."""
 
@@ -59,7 +62,7 @@ Answer = Loaded | Integration | Diff | Folded | bytes | None
 
 _VERDICTS = tuple(Verdict)
 _VERDICT_NUMBERS = {verdict: number for number, verdict in enumerate(_VERDICTS)}
-_JOBS: tuple[type[Job], ...] = (Fold, Render, Compose, Revert)
+_JOBS = (Fold, Render, Compose, Revert)
 _ERRORS: tuple[type[CollabError], ...] = (Misuse, MalformedMessage, InvalidContent)
 _DIED, _UNEXPECTED = len(_ERRORS), len(_ERRORS) + 1
 _OK = -1
@@ -98,7 +101,8 @@ def job_fields(job: Job) -> list[object]:
 def read_job(fields: list[Any]) -> Job:
     """Put a job together again (in the child)."""
     kind, *values = fields
-    return _JOBS[kind](*(tuple(value) if isinstance(value, list) else value for value in values))
+    job: Job = _JOBS[kind](*(tuple(value) if isinstance(value, list) else value for value in values))
+    return job
 
 
 def pack_answer(call: int, answer: Answer) -> list[object]:

@@ -300,7 +300,7 @@ class LiveRoom:
             await self._probe([proposal for proposal in proposals if proposal.probe])
         if self._heard:
             heard, self._heard = self._heard, []
-            for _, answer in await self._document.integrate(heard):
+            async for _, answer in self._document.integrate(heard):
                 self._perform(self._room.heard(answer.merged))
         if self._asks:
             asks, self._asks = self._asks, []
@@ -310,7 +310,7 @@ class LiveRoom:
     async def _integrate(self, proposals: Sequence[Proposal]) -> None:
         if not proposals:
             return
-        for indexes, answer in await self._document.integrate([proposal.update for proposal in proposals]):
+        async for indexes, answer in self._document.integrate([proposal.update for proposal in proposals]):
             batch = [proposals[index] for index in indexes]
             self._perform(self._room.integrated(self._sort(batch, answer)))
             self._around.counters.broadcast_s.observe(self._now() - batch[0].arrived_at)

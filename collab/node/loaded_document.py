@@ -16,7 +16,7 @@ from collab.engine.port import Integration, Outcome, Verdict
 from collab.errors import CloseCode, DocumentQuarantined, EngineDied
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from collab.engine.port import Diff, Engine
     from collab.node.counters import Counters
@@ -58,16 +58,26 @@ class LoadedDocument:
         """Load for the first time; raises `DocumentDeleted`, `StoreUnavailable`, `DocumentQuarantined`."""
         return await self._insist(self._load, loading=True)
 
-    async def integrate(self, updates: Sequence[bytes]) -> list[tuple[list[int], Integration]]:
-        """Integrate a batch: usually one answer for all indexes; one each when the batch had to be taken apart."""
+    async def integrate(self, updates: Sequence[bytes]) -> AsyncIterator[tuple[Sequence[int], Integration]]:
+        """Integrate a batch: usually one answer for all indexes; one each when the batch had to be taken apart.
+
+        The caller notes each answer before it asks for the next: should the engine die again, the document is built
+        from what is noted.
+        """
         if not self._loaded:
             await self._insist(self._load, loading=True)
         self._state_vector = None
         try:
-            return [(list(range(len(updates))), await self._engine.integrate(self._name, updates))]
+            answer = await self._engine.integrate(self._name, updates)
         except EngineDied:
             self._loaded = False
-        return [([index], await self._integrate_alone(update)) for index, update in enumerate(updates)]
+        else:
+            yield range(len(updates)), answer
+            return
+        for index, update in enumerate(updates):
+            answer = await self._integrate_alone(update)
+            self._state_vector = None
+            yield (index,), answer
 
     async def _integrate_alone(self, update: bytes) -> Integration:
         async def attempt() -> Integration:

@@ -15,27 +15,58 @@ MAX_VARUINT_BYTES = 8
 """Bytes needed for 53 bits. Longer runs can only be padding, and padding without end is an attack."""
 
 
-def read_varuint(data: bytes, position: int, limit: int = MAX_SAFE_INTEGER) -> tuple[int, int]:
-    """Read one integer of at most ``limit``.
+_SINGLE_BYTES = [bytes((value,)) for value in range(0x80)]
 
-    Padded encodings (``80 00`` for 0) are accepted up to eight bytes, because lib0 and yrs read them as the same
-    number; no stock client writes them. Raises `MalformedMessage` when the bytes end early or a bound is broken.
+
+def read_uint(data: bytes, position: int) -> tuple[int, int]:
+    """Read one integer of at most eight bytes; past the end it raises `IndexError`, which the caller translates.
+
+    Padded encodings (``80 00`` for 0) are accepted, because lib0 and yrs read them as the same number; no stock client
+    writes them. Readers spend most of their time here, so the lengths that occur (flags, clocks, 32-bit client ids)
+    are written out instead of looped over. The caller also bounds the value: eight bytes hold 56 bits.
     """
-    value = shift = 0
-    for byte in data[position : position + MAX_VARUINT_BYTES]:
-        value |= (byte & 0x7F) << shift
-        shift += 7
+    value = data[position]
+    if value < 0x80:
+        return value, position + 1
+    byte = data[position + 1]
+    if byte < 0x80:
+        return value & 0x7F | byte << 7, position + 2
+    value = value & 0x7F | (byte & 0x7F) << 7
+    byte = data[position + 2]
+    if byte < 0x80:
+        return value | byte << 14, position + 3
+    value |= (byte & 0x7F) << 14 | (data[position + 3] & 0x7F) << 21
+    if data[position + 3] < 0x80:
+        return value, position + 4
+    byte = data[position + 4]
+    if byte < 0x80:
+        return value | byte << 28, position + 5
+    value |= (byte & 0x7F) << 28
+    for index in range(5, MAX_VARUINT_BYTES):
+        byte = data[position + index]
+        value |= (byte & 0x7F) << 7 * index
         if byte < 0x80:
-            if value > limit:
-                raise MalformedMessage(f"integer above {limit}")
-            return value, position + shift // 7
-    raise MalformedMessage("integer runs past the end" if shift < 7 * MAX_VARUINT_BYTES else "integer too long")
+            return value, position + index + 1
+    raise MalformedMessage("integer too long")
+
+
+def read_varuint(data: bytes, position: int, limit: int = MAX_SAFE_INTEGER) -> tuple[int, int]:
+    """Read one integer of at most ``limit``; a broken bound and bytes that end early raise `MalformedMessage`."""
+    try:
+        value, position = read_uint(data, position)
+    except IndexError as error:
+        raise MalformedMessage("integer runs past the end") from error
+    if value > limit:
+        raise MalformedMessage(f"integer above {limit}")
+    return value, position
 
 
 def write_varuint(value: int) -> bytes:
     """Write ``value``, which must be at least 0, in the shortest form."""
     if value < 0x80:
-        return value.to_bytes(1, "little")
+        return _SINGLE_BYTES[value]
+    if value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)

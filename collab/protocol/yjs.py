@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from collab.errors import MalformedMessage
 from collab.protocol.varint import MAX_SAFE_INTEGER, write_varuint
-from collab.protocol.yjs_content import STRING, read_text, read_uint, skip_content, text_units
+from collab.protocol.yjs_content import MAX_CLOCK, STRING, read_text, read_uint, skip_content, text_units
+from collab.protocol.yjs_keystroke import read_keystroke
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 EMPTY_UPDATE = b"\x00\x00"
 EMPTY_STATE_VECTOR = b"\x00"
 
-MAX_CLOCK = (1 << 32) - 1
-"""yrs keeps clocks in 32 bits and cuts what is above."""
+MAX_REFERENCED_CLIENTS = 100_000
+"""Clients whose structs one update may refer to; more could not be in one document either."""
 
 _GC, _SKIP = 0, 10
 _HAS_ORIGIN, _HAS_RIGHT_ORIGIN, _HAS_KEY, _KIND = 0x80, 0x40, 0x20, 0x1F
@@ -40,8 +41,8 @@ class Bounds:
     """Levels of arrays and objects in one value. Native code was measured to die at about 15,000."""
     max_clients: int = 100_000
     """Client sections, and clients in the delete set; as many as 600 KB of state vector hold."""
-    max_structs: int = 4_000_000
-    """Structs in one update. Guessed: twice what 20 MiB of text edits hold."""
+    max_structs: int = 2_000_000
+    """Structs in one update. Guessed: one every ten bytes of the largest document, denser than any seen."""
     max_ranges: int = 500_000
     """Separate ranges, brought and deleted together: what one scan may keep in memory (about 60 MB). Guessed."""
 
@@ -93,6 +94,8 @@ def scan_update(data: bytes, bounds: Bounds = DEFAULT_BOUNDS) -> UpdateScan:
     Raises `MalformedMessage` for anything Yjs would not write, for subdocuments and weak links, for updates in the v2
     encoding (`is_v2_like` tells those), and for what breaks ``bounds``.
     """
+    if bounds is DEFAULT_BOUNDS and (keystroke := read_keystroke(data)):
+        return UpdateScan(*keystroke)
     try:
         ranges, needs, position, kept = _read_structs(data, bounds)
         deletes, position = _read_deletes(data, position, bounds.max_clients, bounds.max_ranges - kept)
@@ -156,6 +159,9 @@ def _read_structs(  # noqa: C901 - the loop every byte goes through: calls and o
                 length, position = read_uint(data, position)
                 if clock > start:
                     found.append((start, clock))
+                    kept += 1
+                    if kept > bounds.max_ranges:
+                        raise MalformedMessage("too many ranges")
                 start = clock + length
             else:
                 length, position = skip_content(data, position, kind, bounds.max_depth)
@@ -164,7 +170,7 @@ def _read_structs(  # noqa: C901 - the loop every byte goes through: calls and o
             clock += length
         if clock > start:
             found.append((start, clock))
-        kept += len(found)
+            kept += 1
         if clock > MAX_CLOCK or kept > bounds.max_ranges:
             raise MalformedMessage("clocks out of bounds")
         if not found:
@@ -201,7 +207,7 @@ def _read_reference(
     if other is None:
         start = position
         other, position = read_uint(data, start)
-        if other > MAX_SAFE_INTEGER or len(needs) > DEFAULT_BOUNDS.max_clients:
+        if other > MAX_SAFE_INTEGER or len(needs) > MAX_REFERENCED_CLIENTS:
             raise MalformedMessage("reference out of bounds")
         if position == start + 5:
             clients[data[start:position]] = other
@@ -235,11 +241,11 @@ def _read_deletes(data: bytes, position: int, max_clients: int, max_ranges: int)
             start, position = read_uint(data, position)
             length, position = read_uint(data, position)
             end = start + length
-            if end > MAX_CLOCK:
+            # Nobody writes an empty range, and one that waits for its structs makes stock Yjs throw.
+            if length == 0 or end > MAX_CLOCK:
                 raise MalformedMessage("deletion out of bounds")
-            if length:
-                found.append((start, end))
-    return {client: _joined(found) for client, found in deletes.items() if found}, position
+            found.append((start, end))
+    return {client: _joined(found) for client, found in deletes.items()}, position
 
 
 def _joined(found: list[Range]) -> list[Range]:

@@ -9,6 +9,11 @@ from __future__ import annotations
 
 from collab.errors import MalformedMessage
 from collab.protocol.json_text import nests_within
+from collab.protocol.varint import MAX_VARUINT_BYTES
+from collab.protocol.varint import read_uint as read_uint
+
+MAX_CLOCK = (1 << 32) - 1
+"""yrs keeps clocks in 32 bits and cuts what is above."""
 
 DELETED, JSON, BINARY, STRING, EMBED, FORMAT, TYPE, ANY, SUBDOCUMENT = range(1, 10)
 """Content kinds as Yjs numbers them; 0 is a collected struct and 10 a skipped range, which hold no content."""
@@ -22,38 +27,6 @@ _UNDEFINED, _NULL, _INTEGER, _FLOAT32, _FLOAT64, _BIGINT, _FALSE, _TRUE, _TEXT, 
     127, 115, -1
 )
 _WIDTHS = {_UNDEFINED: 0, _NULL: 0, _FALSE: 0, _TRUE: 0, _FLOAT32: 4, _FLOAT64: 8, _BIGINT: 8}
-_MAX_VARUINT_BYTES = 8
-
-
-def read_uint(data: bytes, position: int) -> tuple[int, int]:
-    """Read a varuint of at most eight bytes; past the end it raises `IndexError`, which the caller translates.
-
-    The scan spends most of its time here, so the lengths that occur (flags and short clocks, clocks, 32-bit client
-    ids) are written out instead of looped over.
-    """
-    value = data[position]
-    if value < 0x80:
-        return value, position + 1
-    byte = data[position + 1]
-    if byte < 0x80:
-        return value & 0x7F | byte << 7, position + 2
-    value = value & 0x7F | (byte & 0x7F) << 7
-    byte = data[position + 2]
-    if byte < 0x80:
-        return value | byte << 14, position + 3
-    value |= (byte & 0x7F) << 14 | (data[position + 3] & 0x7F) << 21
-    if data[position + 3] < 0x80:
-        return value, position + 4
-    byte = data[position + 4]
-    if byte < 0x80:
-        return value | byte << 28, position + 5
-    value |= (byte & 0x7F) << 28
-    for index in range(5, _MAX_VARUINT_BYTES):
-        byte = data[position + index]
-        value |= (byte & 0x7F) << 7 * index
-        if byte < 0x80:
-            return value, position + index + 1
-    raise MalformedMessage("integer too long")
 
 
 def read_text(data: bytes, position: int) -> tuple[bytes, int]:
@@ -155,7 +128,7 @@ def _skip_type(data: bytes, position: int) -> int:
 
 
 def _skip_integer(data: bytes, position: int) -> int:
-    for index in range(position, position + _MAX_VARUINT_BYTES):
+    for index in range(position, position + MAX_VARUINT_BYTES):
         if data[index] < 0x80:
             return index + 1
     raise MalformedMessage("integer too long")

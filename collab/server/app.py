@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from collab.engine.isolated import IsolatedEngine
-from collab.server.page import page_routes
+from collab.engine.process import ProcessOptions
 from starlette.routing import WebSocketRoute
 
 from collab import __version__
@@ -84,6 +84,8 @@ class Collab:
         )
         app.router.routes.append(WebSocketRoute("/yjs/{document}", endpoint))
         if settings.serve_page:
+            from collab.server.page import page_routes
+
             app.router.routes.extend(page_routes())
         return app
 
@@ -91,7 +93,7 @@ class Collab:
         counters = self.hub.counters
         counters.queue_bytes = self.hub.connections.waiting_bytes()
         if isinstance(self.engine, IsolatedEngine):
-            counters.engine_restarts = self.engine.restarts
+            counters.engine_restarts = self.engine.counters.restarts
 
     @asynccontextmanager
     async def lifespan(self, _: object = None) -> AsyncIterator[None]:
@@ -118,7 +120,8 @@ class Collab:
 def _engine(settings: Settings) -> Engine:
     if settings.engine == "inline":
         return InlineEngine()
-    return IsolatedEngine(memory_mib=settings.engine_memory_mib, deadline_s=settings.engine_deadline_s)
+    options = ProcessOptions(memory_bytes=settings.engine_memory_mib << 20)
+    return IsolatedEngine(options=options, live_deadline_s=settings.engine_deadline_s)
 
 
 def _limits(settings: Settings) -> HubLimits:

@@ -244,7 +244,7 @@ class DirectProtocol(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         scope = getattr(self, "scope", None)
         if scope is not None:
-            scope["extensions"][EXTENSION] = self  # type: ignore[typeddict-unknown-key]
+            scope["extensions"][EXTENSION] = self
 
     async def receive(self) -> ASGIReceiveEvent:
         """The next event for an app that speaks plain ASGI."""

@@ -43,6 +43,7 @@ _STATUS: tuple[tuple[type[CollabError], int], ...] = (
     (errors.SnapshotMissing, 404),
     (errors.DocumentExists, 409),
     (errors.DocumentDeleted, 410),
+    (errors.DocumentTooLarge, 413),
     (errors.DocumentQuarantined, 423),
     (errors.Overloaded, 503),
     (errors.RemoteError, 400),
@@ -54,6 +55,7 @@ _DETAIL: dict[type[CollabError], str] = {
     errors.SnapshotMissing: "The document has no readable snapshot of this number.",
     errors.DocumentExists: "A document of this name is there already, or was and is deleted; names are never reused.",
     errors.DocumentDeleted: "The document was deleted.",
+    errors.DocumentTooLarge: "The document would become larger than documents may be.",
     errors.DocumentQuarantined: "The document keeps stopping the engine and rests for a while.",
     errors.StoreUnavailable: "The database does not answer; whether the change was made is not known. Try again.",
     errors.EngineDied: "The engine stopped during this work. Try again.",
@@ -80,17 +82,22 @@ class Problem(BaseModel):
     faults: list[Fault] | None = Field(default=None, description="Of a request that does not have the right form.")
 
 
+def phrase(status: int) -> str:
+    """The words of RFC 9110 for a status, which older Pythons know by older names."""
+    return {413: "Content Too Large", 422: "Unprocessable Content"}.get(status) or HTTPStatus(status).phrase
+
+
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """OpenAPI responses for ``statuses``."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+    return {status: {"description": phrase(status), "content": content} for status in statuses}
 
 
 def problem(
     status: int, code: str, detail: str, *, faults: list[Fault] | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     """A response that says what went wrong."""
-    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, code=code, faults=faults)
+    body = Problem(title=phrase(status), status=status, detail=detail, code=code, faults=faults)
     return JSONResponse(
         body.model_dump(mode="json", exclude_none=True),
         status,
@@ -109,8 +116,10 @@ def problem_of(error: CollabError) -> JSONResponse:
     if status in {423, 503}:
         log.warning("request put off", error=type(error).__name__, detail=str(error))
         headers = {"Retry-After": str(RETRY_AFTER_S)}
-    detail = _DETAIL.get(type(error)) or _sentence(str(error)) or HTTPStatus(status).phrase
-    return problem(status, _snake(type(error).__name__), detail, headers=headers)
+    detail = _DETAIL.get(type(error)) or _sentence(str(error)) or f"{phrase(status)}."
+    # What the engine refuses comes back as the bare base class.
+    code = "malformed_message" if type(error) is errors.RemoteError else _snake(type(error).__name__)
+    return problem(status, code, detail, headers=headers)
 
 
 def fault() -> JSONResponse:
@@ -127,9 +136,10 @@ def install(app: FastAPI) -> None:
 
     async def http(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)  # noqa: S101
-        code = _snake(HTTPStatus(error.status_code).name.lower())
-        detail = error.detail if error.detail != HTTPStatus(error.status_code).phrase else ""
-        return problem(error.status_code, code, _sentence(detail) or _DEFAULT[error.status_code], headers=error.headers)
+        status = error.status_code
+        detail = error.detail if error.detail != HTTPStatus(status).phrase else ""
+        code = phrase(status).lower().replace(" ", "_")
+        return problem(status, code, _sentence(detail) or _DEFAULT[status], headers=error.headers)
 
     async def invalid(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)  # noqa: S101
@@ -150,7 +160,7 @@ def install(app: FastAPI) -> None:
 
 class _Defaults(dict[int, str]):
     def __missing__(self, status: int) -> str:
-        return f"{HTTPStatus(status).phrase}."
+        return f"{phrase(status)}."
 
 
 _DEFAULT = _Defaults(

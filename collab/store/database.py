@@ -83,6 +83,10 @@ class Batch:
         ]
 
 
+class Uncertain(Exception):
+    """Some entry of an append is stored already, or may be: its connection broke before the answer came."""
+
+
 class Database(ABC):
     """Connections to one database, and the statements that differ between the two kinds."""
 
@@ -93,7 +97,14 @@ class Database(ABC):
         self.url = url
         self.engines = engines
         self.name = described(url)
-        self._outages: tuple[type[Exception], ...] = (DBAPIError, NoConnectionFree, OSError, TimeoutError, *self.driver_errors)
+        self.closed = False
+        self._outages: tuple[type[Exception], ...] = (
+            DBAPIError,
+            NoConnectionFree,
+            OSError,
+            TimeoutError,
+            *self.driver_errors,
+        )
 
     @abstractmethod
     async def prepare(self, *, migrate: bool) -> None:
@@ -111,7 +122,8 @@ class Database(ABC):
     async def append(self, batch: Batch) -> dict[str, int]:
         """Store a batch whose entries are expected to be new: name -> last sequence; deleted documents are absent.
 
-        Raises IntegrityError, with nothing done, when some entry is stored already.
+        Raises `Uncertain` when the batch has to be looked at entry by entry. Around every append there is nothing
+        of SQLAlchemy: it would cost several times the CPU of the rest.
         """
 
     @abstractmethod
@@ -134,12 +146,15 @@ class Database(ABC):
 
     async def close(self) -> None:
         """Give back every connection."""
+        self.closed = True
         for engine in self.engines:
             await engine.dispose()
 
     @contextmanager
     def translating(self) -> Iterator[None]:
         """Turn driver errors into `StoreUnavailable`, with the cause kept and no values in the text."""
+        if self.closed:
+            raise StoreUnavailable(f"{self.name} is closed")
         try:
             yield
         except (IntegrityError, DataError) as error:
@@ -153,7 +168,7 @@ def _sentence(error: BaseException) -> str:
         return "every connection is in use"
     origin = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     first_line = (str(origin).splitlines() or [""])[0]
-    return first_line.rsplit(">: ", 1)[-1] or type(origin).__name__
+    return first_line.rsplit(">: ", 1)[-1] or ("no answer in time" if isinstance(origin, TimeoutError) else "no answer")
 
 
 @asynccontextmanager

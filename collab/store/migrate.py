@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from pathlib import Path
 
 from alembic import command
@@ -21,6 +22,9 @@ from collab.store.urls import normalised
 
 VERSION_TABLE = "collab_revision"
 """Where the revision is kept; not Alembic's default name, so that collab can share a database with an application."""
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Alembic keeps the running migration in module globals, so two threads would meet there."""
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -56,7 +60,8 @@ def revisions() -> frozenset[str]:
 
 def upgrade(url: str | URL) -> None:
     """Bring the database to `head`, waiting for another process that is at it. Raises the driver's errors."""
-    command.upgrade(config(url), "head")
+    with _ONE_AT_A_TIME:
+        command.upgrade(config(url), "head")
 
 
 def current(url: str | URL) -> str | None:

@@ -18,7 +18,11 @@ from typing import Any, Literal, Protocol
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One update on its way into the log. ``(node, number)`` names it for ever: appending it twice stores it once."""
+    """One update on its way into the log. ``(node, number)`` names it: appending it twice stores it once.
+
+    The name is known as long as the row is kept, which is until two compactions later. Repeated after that, the update
+    is stored again, which changes no document. Two updates under one name are `Misuse`.
+    """
 
     document: str
     update: bytes
@@ -104,7 +108,10 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What to change of a document; a field that is None stays as it is."""
+    """What to change of a document; a field that is None stays as it is.
+
+    In every text a caller stores (title, label, author), NUL and lone surrogates become U+FFFD.
+    """
 
     title: str | None = None
     meta: Mapping[str, Any] | None = None
@@ -163,9 +170,12 @@ class UpdateLog(Protocol):
         ...
 
     async def compact(self, document: str, compaction: Compaction) -> bool:
-        """Add the snapshot; False (and nothing done) when ``base`` is no longer the newest.
+        """Add the snapshot; False (and nothing done) when ``base`` is no longer the newest that can be read.
 
-        The rows covered by the snapshot *before* are deleted, so that one damaged snapshot never costs data.
+        Rows and snapshots that only the state before ``base`` needed are deleted: the new snapshot may turn out damaged
+        and ``base`` with the log still makes the whole document. Also False for an unknown document, and for one whose
+        snapshots are all damaged and rows are gone: that one is left for a person. Raises `DocumentDeleted`, and
+        `Misuse` when ``covered`` names rows that never were.
         """
         ...
 
@@ -181,7 +191,11 @@ class Documents(Protocol):
         meta: Mapping[str, Any] | None = None,
         entry: LogEntry | None = None,
     ) -> Document:
-        """Create with its first update, atomically. Raises `DocumentExists`, also for a deleted name."""
+        """Create with its first update, atomically. Raises `DocumentExists`, also for a deleted name.
+
+        Repeating the call after a lost reply finds the document made before, provided there was an ``entry``.
+        ``meta`` must be plain JSON, else `Misuse`.
+        """
         ...
 
     async def get(self, name: str) -> Document:

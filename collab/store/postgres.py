@@ -26,13 +26,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from collab.errors import StoreUnavailable
 from collab.store import migrate as schema
-from collab.store.database import Batch, Database, Timeouts, transaction
+from collab.store.database import Batch, Database, Timeouts, Uncertain, transaction
 from collab.store.rules import storable_or_none
 
 CONNECTIONS = 5
 """For everything but appends, per process. Guessed; a default server takes 100."""
 APPENDING_CONNECTIONS = 2
 """One recorder writes at a time; the second is for whoever overlaps it."""
+
+_BROKEN = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    ConnectionError,
+)
+"""How a connection that was fine tells that it is not; whether the statement was committed nobody knows."""
 
 _COMPACTING = 0x636F6C6C << 32
 """Advisory locks from here upwards, by document id, mean "this document is being compacted"."""
@@ -73,18 +82,9 @@ class PostgresDatabase(Database):
             pool_pre_ping=True,  # one more round trip, so that a restarted server fails no request
             connect_args=arguments,
         )
-        # No ping before an append: it is repeated when its connection turns out to be dead, and it is the hot path.
-        self._appender = create_async_engine(
-            url,
-            hide_parameters=True,
-            isolation_level="AUTOCOMMIT",
-            pool_size=APPENDING_CONNECTIONS,
-            max_overflow=APPENDING_CONNECTIONS,
-            pool_timeout=timeouts.statement_s,
-            connect_args=arguments,
-        )
+        self._appenders = _Appenders({**self._engine.dialect.create_connect_args(url)[1], **arguments})
         self._readers = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-        super().__init__(url, (self._engine, self._appender))
+        super().__init__(url, (self._engine,))
 
     async def prepare(self, *, migrate: bool) -> None:
         """Check the schema; change it only when asked to."""
@@ -123,9 +123,13 @@ class PostgresDatabase(Database):
             [entry.node for entry in entries],
             [entry.number for entry in entries],
         )
-        async with self._appender.connect() as connection:
-            found = await connection.exec_driver_sql(_APPEND, values)
-            return {row.name: row.last_seq for row in found}
+        found = await self._appenders.fetch(_APPEND, values)
+        return {row["name"]: row["last_seq"] for row in found}
+
+    async def close(self) -> None:
+        """See `Database.close`."""
+        await super().close()
+        await self._appenders.close()
 
     async def advance(
         self, connection: AsyncConnection, counts: Mapping[str, int], now: datetime
@@ -137,6 +141,47 @@ class PostgresDatabase(Database):
     async def serialise_compaction(self, connection: AsyncConnection, document_id: int) -> None:
         """Take an advisory lock; the document's row lock would hold up every append of this node's batch."""
         await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _COMPACTING + document_id})
+
+
+class _Appenders:
+    """A few plain connections for one statement.
+
+    None is tried before it is used: when one turns out to be dead, all that were idle are given up and the append is
+    `Uncertain`, which is settled on a new connection.
+    """
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        self._arguments = arguments
+        self._idle: list[asyncpg.Connection] = []
+        self._closed = False
+        self._room = asyncio.Semaphore(APPENDING_CONNECTIONS)
+
+    async def fetch(self, statement: str, values: tuple[object, ...]) -> list[asyncpg.Record]:
+        async with self._room:
+            connection = self._idle.pop() if self._idle else await asyncpg.connect(**self._arguments)
+            try:
+                found: list[asyncpg.Record] = await connection.fetch(statement, *values)
+            except asyncpg.UniqueViolationError as error:
+                self._idle.append(connection)
+                raise Uncertain from error
+            except _BROKEN as error:
+                for dead in (connection, *self._idle):
+                    dead.terminate()
+                self._idle.clear()
+                raise Uncertain from error
+            except BaseException:
+                connection.terminate()
+                raise
+            if self._closed:
+                connection.terminate()
+            else:
+                self._idle.append(connection)
+            return found
+
+    async def close(self) -> None:
+        self._closed = True
+        while self._idle:
+            await self._idle.pop().close()
 
 
 def _connect_arguments(timeouts: Timeouts) -> dict[str, Any]:

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlalchemy import delete, insert
-from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from collab.store import queries, rules
-from collab.store.database import Batch, Counters, Database
+from collab.store.database import Batch, Counters, Database, Uncertain
 from collab.store.port import Appended, Compaction, LogEntry, LoggedUpdate, Stored
 from collab.store.queries import Base, Found
 from collab.store.tables import snapshots, updates
@@ -34,11 +33,9 @@ class SqlLog:
         with self._database.translating():
             try:
                 last_seq = await self._database.append(batch)
-            except DBAPIError as error:
+            except Uncertain:
                 # Either some entry is there already (its reply was lost), or the connection broke and nobody knows.
                 # Both are settled by looking first; looking every time would cost every append a round trip.
-                if not isinstance(error, IntegrityError) and not error.connection_invalidated:
-                    raise
                 last_seq = await self._append_carefully(batch)
             else:
                 self._counters.append_transactions += 1

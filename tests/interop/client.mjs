@@ -19,6 +19,7 @@ const SYNC = 0
 const AWARENESS = 1
 const SYNC_STATUS = 102
 const POLL_MS = 4
+const NOWHERE = 'ws://127.0.0.1:1/' // where a client without a network connects to
 
 const clients = new Map()
 
@@ -44,6 +45,7 @@ class Log {
   sockets = []
   localChanges = []
   closed = null
+  online = true
 
   get socket () { return this.sockets.at(-1) }
   get acks () { return this.received.filter(frame => frame[0] === SYNC_STATUS).map(version) }
@@ -75,7 +77,7 @@ function deleted (doc) {
 function tapped (log) {
   return class extends WebSocket {
     constructor (url, protocols) {
-      super(url, protocols)
+      super(log.online ? url : NOWHERE, protocols)
       log.sockets.push(this)
       this.on('message', data => log.received.push(new Uint8Array(data)))
       this.on('close', (code, reason) => log.closes.push({ code, reason: String(reason) }))

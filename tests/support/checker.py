@@ -110,7 +110,7 @@ def unequal(replicas: Mapping[str, bytes], *, name: str = "t") -> list[str]:
     wrong: list[str] = []
     for (one, first), (other, second) in pairwise(loaded.items()):
         if _vector(first) != _vector(second):
-            wrong.append(f"C2: {one} and {other} have different state vectors")
+            wrong.append(f"C2: {one} and {other} have different state vectors: {_vector(first)}, {_vector(second)}")
         elif _lacks(replicas[one], replicas[other]) or _lacks(replicas[other], replicas[one]):
             wrong.append(f"C2: {one} and {other} have different deletions")
         if str(first.get(name, type=Text)) != str(second.get(name, type=Text)):

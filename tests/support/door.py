@@ -83,14 +83,16 @@ class Door:
         response = await self.request("GET", f"/content?format=text&type=text&root={root}")
         if response.status_code == 404:
             return ""
-        return response.raise_for_status().text
+        assert response.status_code == 200, response.text
+        return response.text
 
     async def committed_update(self) -> bytes:
         """The document as the database has it, as one update."""
         response = await self.request("GET", "/content?format=update")
         if response.status_code == 404:
             return b"\x00\x00"
-        return response.raise_for_status().content
+        assert response.status_code == 200, response.text
+        return response.content
 
     async def until_committed(self, text: str, root: str = "t") -> bool:
         """Wait until the committed text is exactly ``text``; False (with what it is, printed) when it never becomes."""
@@ -154,7 +156,7 @@ class Doors:
         """A document on a new server."""
         self._count += 1
         file = self._folder / f"server-{self._count}.db"
-        server = await asyncio.to_thread(RunningServer.start, database=f"sqlite:///{file}", env=settings)
+        server = await asyncio.to_thread(RunningServer.start, database=f"sqlite:///{file}", env={"COLLAB_SERVE_PAGE": "false", **settings})
         self._own.append(server)
         return Door(server, document, file=file)
 

@@ -199,11 +199,11 @@ class PostgresServer:
         finally:
             await connection.close()
 
-    async def create_database(self) -> str:
-        """Make an empty database and return its name."""
+    async def create_database(self, *, template: str = "template1") -> str:
+        """Make a database, empty or a copy, and return its name."""
         self._databases += 1
         name = f"test_{self._databases}"
-        await self.run(f"CREATE DATABASE {name}")
+        await self.run(f"CREATE DATABASE {name} TEMPLATE {template}")
         return name
 
     def close(self) -> None:
@@ -214,9 +214,9 @@ class PostgresServer:
 
 
 @functools.cache
-def shared_server() -> PostgresServer:
-    """The one server of this test process, started at first use and ended with the process."""
-    server = PostgresServer()
+def shared_server(*, fsync: bool = True) -> PostgresServer:
+    """One server (of each kind) per test process, started at first use and ended with the process."""
+    server = PostgresServer(fsync=fsync)
     atexit.register(server.close)
     server.start()
     return server

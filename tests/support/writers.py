@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from collab.protocol.yjs import scan_update
 from tests.support import wire
-from tests.support.checker import History, Submitted
+from tests.support.checker import History, Submitted, decode_state_vector
 
 if TYPE_CHECKING:
     from random import Random
@@ -30,6 +30,7 @@ IN_FLIGHT = 8
 """Unconfirmed updates a writer allows itself before it waits: flow control, so a slow server is not drowned."""
 RETRY_S = 0.02
 Ranges = Mapping[int, Sequence[tuple[int, int]]]
+"""Client -> half-open ranges of clocks."""
 
 
 @dataclass(slots=True)
@@ -50,7 +51,8 @@ class _Unconfirmed:
     version: int
     entry: Submitted
     ranges: Ranges
-    deletes: Ranges
+    known: bool = False
+    """The server's state vector covers it, so it is not sent again and no echo will come: saved, perhaps."""
 
 
 class Writer:
@@ -68,6 +70,9 @@ class Writer:
         """Code of every close by the server."""
         self.confirmed = asyncio.Condition()
         self.connected = asyncio.Event()
+        """Set while this client is synced."""
+        self.offline = True
+        """True while it has no connection and tries none."""
         self._history, self._gate, self._rng = history, gate, rng
         self._document: Doc[Text] = Doc(client_id=number)
         self._text = self._document.get("t", type=Text)
@@ -78,6 +83,16 @@ class Writer:
         self._version = 0
         self._unconfirmed: deque[_Unconfirmed] = deque()
         self._socket: ClientConnection | None = None
+
+    def __str__(self) -> str:
+        mine = (waiting.entry for waiting in self._unconfirmed if not waiting.known)
+        waiting = [entry.inserted or f"-{entry.deleted}" for entry in mine]
+        return f"writer {self.number} by {self.confirm} of {self.url}: {', '.join(waiting)} unconfirmed"
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many updates wait for their acknowledgement."""
+        return sum(not waiting.known for waiting in self._unconfirmed)
 
     @property
     def replica(self) -> bytes:
@@ -90,9 +105,9 @@ class Writer:
         return str(self._text)
 
     async def settled(self) -> None:
-        """Wait until everything written so far is confirmed."""
+        """Wait until everything written so far is confirmed, or known to the server without a word of confirmation."""
         async with self.confirmed:
-            await self.confirmed.wait_for(lambda: not self._unconfirmed)
+            await self.confirmed.wait_for(lambda: not self.unconfirmed)
 
     def close(self) -> None:
         """Let go of the document."""
@@ -102,6 +117,7 @@ class Writer:
         """Connect whenever the gate is open, write whenever it says so; until cancelled."""
         while True:
             await self._gate.connecting.wait()
+            self.offline = False
             try:
                 async with connect(self.url, max_size=None, compression=None, ping_interval=None, proxy=None) as socket:
                     await self._session(socket)
@@ -110,6 +126,7 @@ class Writer:
             except (OSError, InvalidHandshake, EOFError, TimeoutError):
                 pass
             self.connected.clear()
+            self.offline = True
             await asyncio.sleep(RETRY_S)
 
     async def _session(self, socket: ClientConnection) -> None:
@@ -133,7 +150,7 @@ class Writer:
         while True:
             await self._gate.writing.wait()
             async with self.confirmed:
-                await self.confirmed.wait_for(lambda: len(self._unconfirmed) < IN_FLIGHT)
+                await self.confirmed.wait_for(lambda: self.unconfirmed < IN_FLIGHT)
             await self.write(socket)
             await asyncio.sleep(self._rng.uniform(0.0, 0.02))
 
@@ -143,7 +160,7 @@ class Writer:
         self._version += 1
         scan = scan_update(entry.update)
         self._history.submitted.append(entry)
-        self._unconfirmed.append(_Unconfirmed(self._version, entry, scan.ranges, scan.deletes))
+        self._unconfirmed.append(_Unconfirmed(self._version, entry, scan.ranges))
         await socket.send(wire.update(entry.update))
         if self.confirm == "status":
             await socket.send(wire.status(self._version))
@@ -175,12 +192,20 @@ class Writer:
                 await self._confirm_by_status(wire.read(payload, 0)[0])
             elif kind == wire.SYNC and sub == wire.STEP1:
                 await socket.send(wire.step2(self._document.get_update(payload)))
+                await self._note_known(decode_state_vector(payload))
             elif kind == wire.SYNC:
                 self._document.apply_update(payload)
                 if sub == wire.STEP2:
                     self.connected.set()
                 if self.confirm == "echo":
                     await self._confirm_by_echo(payload)
+
+    async def _note_known(self, state: Mapping[int, int]) -> None:
+        for waiting in self._unconfirmed:
+            last = max((end for _, end in waiting.ranges.get(self.number, ())), default=None)
+            waiting.known = self.confirm == "echo" and last is not None and last <= state.get(self.number, 0)
+        async with self.confirmed:
+            self.confirmed.notify_all()
 
     async def _confirm_by_status(self, version: int) -> None:
         if version > self._version:

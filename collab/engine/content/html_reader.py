@@ -30,14 +30,53 @@ _MARKS: Final[dict[str, str]] = {
     "ins": "underline",
 }
 _SKIPPED: Final = frozenset(
-    "script style head title template noscript iframe object embed svg math select textarea".split()
+    {
+        "script",
+        "style",
+        "head",
+        "title",
+        "template",
+        "noscript",
+        "iframe",
+        "object",
+        "embed",
+        "svg",
+        "math",
+        "select",
+        "textarea",
+    }
 )
-_VOID: Final = frozenset("area base br col embed hr img input link meta param source track wbr".split())
+_VOID: Final = frozenset(
+    {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr"}
+)
 _BLOCKS: Final = frozenset(
-    "address article aside body center dd details div dl dt fieldset figcaption figure footer form header html main nav "
-    "section summary".split()
+    {
+        "address",
+        "article",
+        "aside",
+        "body",
+        "center",
+        "dd",
+        "details",
+        "div",
+        "dl",
+        "dt",
+        "fieldset",
+        "figcaption",
+        "figure",
+        "footer",
+        "form",
+        "header",
+        "html",
+        "main",
+        "nav",
+        "section",
+        "summary",
+    }
 )
-_ENDS_PARAGRAPH: Final = _BLOCKS | frozenset("p h1 h2 h3 h4 h5 h6 ul ol li blockquote pre hr table".split())
+_ENDS_PARAGRAPH: Final = _BLOCKS | frozenset(
+    {"p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "pre", "hr", "table"}
+)
 _ENDS_SAME: Final[dict[str, frozenset[str]]] = {
     "li": frozenset({"ul", "ol"}),
     "tr": frozenset({"table"}),

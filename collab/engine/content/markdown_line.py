@@ -40,7 +40,7 @@ def escape_url(url: str) -> str:
 
 
 def write_line(nodes: list[Json], *, one_line: bool = False, table: bool = False) -> str:
-    """The inline ``nodes`` of one block. With ``one_line`` hard breaks become blanks: headings and cells have no lines."""
+    """The inline ``nodes`` of one block. With ``one_line`` hard breaks become blanks, as in headings and cells."""
     units: list[_Unit] = []
     opened: list[tuple[str, str]] = []
     for node in [*_normalised(nodes, one_line=one_line), {"type": "end"}]:
@@ -132,19 +132,24 @@ def _code(text: str, *, table: bool) -> str:
 
 def _make_flanking(units: list[_Unit]) -> None:
     """Write letters beside delimiters as references where the delimiter would not open or close otherwise."""
-    for index, unit in enumerate(units):
-        if unit.side not in (-1, 1) or not unit.written:
-            continue
-        inner = _beside(units, index, -unit.side)
-        outer = _beside(units, index, unit.side)
-        if outer is None or not outer.char or outer.written != outer.char or outer.char.isspace():
-            continue
-        if _is_punctuation(outer.char):
-            continue
-        if unit.written == "_" or inner is None or not inner.char or inner.written != inner.char:
-            outer.written = _reference(outer.char)
-        elif _is_punctuation(inner.char):
-            outer.written = _reference(outer.char)
+    delimiters = [index for index, unit in enumerate(units) if unit.side in (-1, 1) and unit.written]
+    # A reference is punctuation to the delimiter on its other side too, so one may ask for another.
+    while any([_frees(units, index) for index in delimiters]):
+        pass
+
+
+def _frees(units: list[_Unit], index: int) -> bool:
+    """Whether the letter outside of the delimiter had to be written as a reference, and was not yet."""
+    unit = units[index]
+    inner, outer = _beside(units, index, -unit.side), _beside(units, index, unit.side)
+    if not _is_letter(outer) or outer is None or (unit.written != "_" and _is_letter(inner)):
+        return False
+    outer.written = _reference(outer.char)
+    return True
+
+
+def _is_letter(unit: _Unit | None) -> bool:
+    return unit is not None and unit.char.isalnum() and unit.written == unit.char
 
 
 def _beside(units: list[_Unit], index: int, step: int) -> _Unit | None:
@@ -152,10 +157,6 @@ def _beside(units: list[_Unit], index: int, step: int) -> _Unit | None:
     while 0 <= index < len(units) and not units[index].written:
         index += step
     return units[index] if 0 <= index < len(units) else None
-
-
-def _is_punctuation(char: str) -> bool:
-    return not (char.isalnum() or char.isspace())
 
 
 def _guard_ends(units: list[_Unit]) -> list[_Unit]:

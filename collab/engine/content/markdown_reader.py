@@ -27,6 +27,8 @@ _CONTAINERS: Final[dict[str, str]] = {
 }
 _MARKS: Final[dict[str, str]] = {"strong_open": "bold", "em_open": "italic", "s_open": "strike"}
 _TASK: Final = re.compile(r"\[([ xX])\](?: |$)")
+_BOX: Final = "box"
+"""Key that a paragraph carries until its list item is finished: what stood in its box."""
 
 Json = dict[str, Any]
 
@@ -51,6 +53,13 @@ def from_markdown(text: str) -> Json:
                 _closed(stack.pop(), stack[-1])
         elif token.type == "inline":
             stack[-1]["content"] = _line(token.children or [])
+            # Looked for in the source: an escaped bracket is text, and the parsed line no longer tells.
+            if (
+                stack[-1]["type"] == "paragraph"
+                and stack[-2]["type"] == "listItem"
+                and (box := _TASK.match(token.content))
+            ):
+                stack[-1][_BOX] = box[1]
         elif token.type in ("fence", "code_block"):
             stack[-1]["content"].append(_code_block(token))
         elif token.type == "hr":
@@ -79,10 +88,8 @@ def _closed(node: Json, parent: Json) -> None:
         content.insert(0, {"type": "paragraph"})
     elif node["type"] == "blockquote" and not content:
         content.append({"type": "paragraph"})
-    elif node["type"] == "bulletList" and all(_task(item) for item in content):
-        node["type"] = "taskList"
-        for item in content:
-            _tick(item)
+    elif node["type"] == "bulletList":
+        parent["content"][-1:] = _with_tasks(content)
 
 
 def _without_images(node: Json) -> list[Json]:
@@ -102,20 +109,28 @@ def _without_images(node: Json) -> list[Json]:
     return blocks
 
 
-def _task(item: Json) -> re.Match[str] | None:
-    line = item["content"][0].get("content") or []
-    return _TASK.match(line[0]["text"]) if line and line[0]["type"] == "text" and "marks" not in line[0] else None
+def _with_tasks(items: list[Json]) -> list[Json]:
+    """Lists of the items, a new one wherever tasks and plain items meet."""
+    lists: list[Json] = []
+    for item in items:
+        kind = "taskList" if _tick(item) else "bulletList"
+        if not lists or lists[-1]["type"] != kind:
+            lists.append({"type": kind, "content": []})
+        lists[-1]["content"].append(item)
+    return lists
 
 
-def _tick(item: Json) -> None:
-    match = _task(item)
+def _tick(item: Json) -> bool:
+    """Make a task of an item that begins with a box; whether it did."""
+    box = item["content"][0].pop(_BOX, None)
+    if box is None:
+        return False
     line = item["content"][0]["content"]
-    if match is None:
-        return
-    line[0]["text"] = line[0]["text"][match.end() :]
+    line[0]["text"] = line[0]["text"][len("[ ] ") :]
     if not line[0]["text"]:
         line.pop(0)
-    item |= {"type": "taskItem", "attrs": {"checked": match[1] != " "}}
+    item |= {"type": "taskItem", "attrs": {"checked": box != " "}}
+    return True
 
 
 def _code_block(token: Token) -> Json:

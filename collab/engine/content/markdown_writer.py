@@ -7,6 +7,7 @@ What Markdown cannot say is left out and its text kept: underlines, empty paragr
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Any
 
 from collab.engine.content.markdown_line import escape_url, write_line
@@ -105,7 +106,7 @@ def _list(node: Json, items: list[Json], *, other: bool) -> list[str]:
 def _item(blocks: list[Json]) -> list[str]:
     """The lines of a list item; a list right under its text needs no blank line between."""
     lines = _blocks(blocks[:1]) or [""]
-    for before, block in zip(blocks, blocks[1:], strict=False):
+    for before, block in pairwise(blocks):
         written = _block(block, other=block["type"] in _LISTS and before["type"] in _LISTS)
         if not written:
             continue

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final, TypeAlias
 
-from collab.engine.content.replica import Item, Replica, Shared
+from collab.engine.content.replica import Replica, Shared
 from collab.engine.content.wire import (
     ANY,
     ARRAY,
@@ -31,6 +31,7 @@ from collab.engine.content.wire import (
     Encoder,
     Id,
     Opaque,
+    Struct,
     clean,
     utf16_length,
     write_any,
@@ -111,7 +112,7 @@ def read(shared: Shared, depth: int = 0) -> Node:
     return node
 
 
-def apply_format(marks: Marks, item: Item) -> Marks:
+def apply_format(marks: Marks, item: Struct) -> Marks:
     """The formatting that holds after a format item; ``marks`` itself is shared and stays as it is."""
     key, value = item.content
     changed = {name: old for name, old in marks.items() if name != key}
@@ -120,7 +121,7 @@ def apply_format(marks: Marks, item: Item) -> Marks:
     return changed
 
 
-def _append(children: list[Run | Embed | Value | Node], item: Item, marks: Marks) -> None:
+def _append(children: list[Run | Embed | Value | Node], item: Struct, marks: Marks) -> None:
     if item.ref == STRING:
         last = children[-1] if children else None
         if isinstance(last, Run) and (last.marks is marks or last.marks == marks):
@@ -135,7 +136,7 @@ def _append(children: list[Run | Embed | Value | Node], item: Item, marks: Marks
         children.append(Value(item.content))
 
 
-def _value(item: Item, depth: int) -> Any:
+def _value(item: Struct, depth: int) -> Any:
     if item.ref == TYPE:
         return read(item.content, depth + 1)
     if item.ref in (ANY, JSON):

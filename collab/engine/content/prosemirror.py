@@ -1,7 +1,7 @@
 """XML shared types as ProseMirror JSON, in the encoding of y-prosemirror 1.3 and @tiptap/y-tiptap 3.0.
 
-An element is a node, its attributes the node's; neighbouring text nodes are one XmlText, whose formatting attributes are
-marks: name -> attrs. Several marks of one type on one text are stored as ``name--hash``.
+An element is a node, its attributes the node's; neighbouring text nodes are one XmlText, whose formatting attributes
+are marks: name -> attrs. Several marks of one type on one text are stored as ``name--hash``.
 """
 
 from __future__ import annotations

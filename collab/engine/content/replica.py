@@ -7,7 +7,7 @@ is YATA as Yjs 13 does it (Nicolaescu et al., "Near Real-Time Peer-to-Peer Share
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import Any
+from typing import Any, cast
 
 from collab.engine.content.wire import (
     ANY,
@@ -33,35 +33,8 @@ class Shared:
         self.place = place
         self.kind = kind
         self.name = name
-        self.start: Item | None = None
-        self.entries: dict[str, Item] = {}
-
-
-class Item:
-    """One item in document order; a linked list through ``left`` and ``right``."""
-
-    __slots__ = (
-        "client", "clock", "content", "deleted", "left", "length", "origin", "parent", "ref", "right", "right_origin", "sub",
-    )  # fmt: skip
-
-    def __init__(self, struct: Struct) -> None:
-        self.client = struct.client
-        self.clock = struct.clock
-        self.length = struct.length
-        self.ref = struct.ref
-        self.origin = struct.origin
-        self.right_origin = struct.right_origin
-        self.content = struct.content
-        self.deleted = struct.ref in (DELETED, GC)
-        self.parent: Shared | None = None
-        self.sub = struct.sub
-        self.left: Item | None = None
-        self.right: Item | None = None
-
-    @property
-    def last_id(self) -> Id:
-        """The id of the last unit."""
-        return self.client, self.clock + self.length - 1
+        self.start: Struct | None = None
+        self.entries: dict[str, Struct] = {}
 
 
 class Replica:
@@ -74,7 +47,7 @@ class Replica:
         structs, deletes = decode(update)
         self.roots: dict[str, Shared] = {}
         self.clients: frozenset[int] = frozenset(entry.client for entry in structs) | frozenset(deletes)
-        self._items: dict[int, list[Item]] = {}
+        self._items: dict[int, list[Struct]] = {}
         self._clocks: dict[int, list[int]] = {}
         self._integrate_all(structs)
         for client, ranges in deletes.items():
@@ -88,34 +61,42 @@ class Replica:
                 queues.setdefault(entry.client, []).append(entry)
         taken = dict.fromkeys(queues, 0)
         for first in queues:
-            stack = [first]
+            # Who waits for whom: (client, clock it must reach). Each goes only as far as is needed, because what comes
+            # later may wait for those below it.
+            stack: list[Id] = [(first, self._end(queues[first]))]
             while stack:
-                client = stack[-1]
-                queue, at = queues[client], taken[client]
-                if at == len(queue):
+                client, until = stack[-1]
+                if self._state(client) >= until:
                     stack.pop()
                     continue
-                missing = self._missing(queue[at])
+                entry = queues[client][taken[client]]
+                missing = self._missing(entry)
                 if missing is None:
-                    self._integrate(Item(queue[at]), queue[at].parent)
-                    taken[client] = at + 1
-                elif missing in stack or missing not in queues or taken[missing] == len(queues[missing]):
+                    self._integrate(entry)
+                    taken[client] += 1
+                elif any(missing[0] == waiting for waiting, _ in stack) or missing[1] >= self._end(
+                    queues.get(missing[0], [])
+                ):
                     raise InvalidContent("the document refers to content it does not hold")
                 else:
-                    stack.append(missing)
+                    stack.append((missing[0], missing[1] + 1))
 
-    def _missing(self, entry: Struct) -> int | None:
-        """The client this struct still waits for, or None."""
-        for needed in (entry.origin, entry.right_origin, entry.parent):
+    @staticmethod
+    def _end(queue: list[Struct]) -> int:
+        return queue[-1].clock + queue[-1].length if queue else 0
+
+    def _missing(self, entry: Struct) -> Id | None:
+        """A unit of another client this struct still waits for, or None."""
+        for needed in (entry.origin, entry.right_origin, entry.place):
             if isinstance(needed, tuple) and needed[0] != entry.client and needed[1] >= self._state(needed[0]):
-                return needed[0]
+                return needed
         return None
 
     def _state(self, client: int) -> int:
         items = self._items.get(client)
         return items[-1].clock + items[-1].length if items else 0
 
-    def _find(self, identifier: Id) -> Item:
+    def _find(self, identifier: Id) -> Struct:
         client, clock = identifier
         items = self._items.get(client)
         index = bisect_right(self._clocks[client], clock) - 1 if items else -1
@@ -123,25 +104,22 @@ class Replica:
             raise InvalidContent("the document refers to content it does not hold")
         return items[index]
 
-    def _ending_at(self, identifier: Id) -> Item:
+    def _ending_at(self, identifier: Id) -> Struct:
         item = self._find(identifier)
         if identifier[1] != item.clock + item.length - 1:
             self._split(item, identifier[1] + 1 - item.clock)
         return item
 
-    def _starting_at(self, identifier: Id) -> Item:
+    def _starting_at(self, identifier: Id) -> Struct:
         item = self._find(identifier)
         return item if identifier[1] == item.clock else self._split(item, identifier[1] - item.clock)
 
-    def _split(self, item: Item, offset: int) -> Item:
+    def _split(self, item: Struct, offset: int) -> Struct:
         """Cut ``item`` after ``offset`` units; returns the right part."""
         left, right = _cut(item, offset)
-        rest = Item(
-            Struct(
-                item.client, item.clock + offset, item.length - offset, item.ref,
-                (item.client, item.clock + offset - 1), item.right_origin, None, item.sub, right,
-            )
-        )  # fmt: skip
+        start = item.clock + offset
+        rest = Struct(item.client, start, item.ref, (item.client, start - 1), item.right_origin)
+        rest.length, rest.sub, rest.content = item.length - offset, item.sub, right
         rest.deleted, rest.parent = item.deleted, item.parent
         rest.left, rest.right = item, item.right
         if rest.right is not None:
@@ -154,17 +132,17 @@ class Replica:
         self._clocks[item.client].insert(index, rest.clock)
         return rest
 
-    def _register(self, item: Item) -> None:
+    def _register(self, item: Struct) -> None:
         if item.clock != self._state(item.client):
             raise InvalidContent("the document has a gap in its history")
         self._items.setdefault(item.client, []).append(item)
         self._clocks.setdefault(item.client, []).append(item.clock)
 
-    def _integrate(self, item: Item, place: str | Id | None) -> None:
+    def _integrate(self, item: Struct) -> None:
         left = self._ending_at(item.origin) if item.origin else None
         right = self._starting_at(item.right_origin) if item.right_origin else None
         self._register(item)
-        parent = self._parent(item, left, right, place)
+        parent = self._parent(item, left, right)
         if parent is None:  # a collected parent, or a collected struct: nothing of it can be seen
             item.deleted = True
             return
@@ -189,14 +167,15 @@ class Replica:
             else:
                 item.deleted = True
 
-    def _parent(self, item: Item, left: Item | None, right: Item | None, place: str | Id | None) -> Shared | None:
+    def _parent(self, item: Struct, left: Struct | None, right: Struct | None) -> Shared | None:
         if item.ref == GC:
             return None
         near = left or right
         if near is not None:
             item.sub = near.sub
             # Beside a collected struct there is nothing to stand in, whatever the other side says.
-            return None if right is not None and right.parent is None else near.parent
+            return None if right is not None and right.parent is None else cast("Shared | None", near.parent)
+        place = item.place
         if isinstance(place, str):
             return self.roots.setdefault(place, Shared(place, None))
         if place is None:
@@ -204,7 +183,7 @@ class Replica:
         holder = self._find(place)
         return holder.content if isinstance(holder.content, Shared) else None
 
-    def _leftmost(self, item: Item, left: Item | None, right: Item | None, parent: Shared) -> Item | None:
+    def _leftmost(self, item: Struct, left: Struct | None, right: Struct | None, parent: Shared) -> Struct | None:
         """The item that ``item`` stands right of, after YATA decided among concurrent insertions."""
         if left is None:
             if right is not None and right.left is None:
@@ -214,8 +193,8 @@ class Replica:
             return left
         else:
             other = left.right
-        conflicting: set[Item] = set()
-        before: set[Item] = set()
+        conflicting: set[Struct] = set()
+        before: set[Struct] = set()
         while other is not None and other is not right:
             before.add(other)
             conflicting.add(other)
@@ -246,13 +225,13 @@ class Replica:
             start = item.clock + item.length
 
 
-def _first(item: Item | None) -> Item | None:
+def _first(item: Struct | None) -> Struct | None:
     while item is not None and item.left is not None:
         item = item.left
     return item
 
 
-def _cut(item: Item, offset: int) -> tuple[Any, Any]:
+def _cut(item: Struct, offset: int) -> tuple[Any, Any]:
     if item.ref in (ANY, JSON):
         return item.content[:offset], item.content[offset:]
     if item.ref == STRING:

@@ -1,7 +1,7 @@
 """A forward change that gives a document the content it once had, so that live editors simply receive it.
 
-What is equal stays untouched: common beginnings and ends of every text and list, map entries, and nodes that can be
-changed in place. So cursors and concurrent edits outside the difference survive.
+What is equal stays untouched: lines of a text, elements of a list, map entries, and nodes that can be changed in
+place. So cursors and concurrent edits outside the difference survive.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from collab.engine.content.differences import differences
 from collab.engine.content.fold import fold
 from collab.engine.content.model import (
     Embed,
@@ -24,8 +25,8 @@ from collab.engine.content.model import (
     write_children,
     write_entry,
 )
-from collab.engine.content.replica import Item, Replica, Shared
-from collab.engine.content.wire import ANY, EMBED, FORMAT, JSON, STRING, TYPE, Encoder, Id
+from collab.engine.content.replica import Replica, Shared
+from collab.engine.content.wire import ANY, EMBED, FORMAT, JSON, STRING, TYPE, Encoder, Id, Struct
 from collab.errors import InvalidContent
 
 
@@ -53,7 +54,7 @@ def revert(current: bytes, target: bytes) -> bytes:
 class _Unit:
     """One visible thing of a shared type: a character, an embed, a value or a nested type."""
 
-    item: Item
+    item: Struct
     offset: int
     """Where in the item it begins, in units of its clock."""
     length: int
@@ -108,20 +109,17 @@ class _Change:
 
     def _bring_sequence(self, shared: Shared, node: Node) -> None:
         have, want = _units(shared), _wanted(node)
-        head = _common(have, want)
-        tail = _common(have[head:][::-1], want[head:][::-1])
-        gone, new = have[head : len(have) - tail], want[head : len(want) - tail]
-        if not gone and not new:
-            return
-        # Nodes at both ends of the difference that can be changed in place are; what is left is replaced.
-        while gone and new and _pairs(gone[0], new[0]):
-            self.bring(gone[0].item.content, new[0].child)  # type: ignore[arg-type]
-            gone, new, head = gone[1:], new[1:], head + 1
-        while gone and new and _pairs(gone[-1], new[-1]):
-            self.bring(gone[-1].item.content, new[-1].child)  # type: ignore[arg-type]
-            gone, new, tail = gone[:-1], new[:-1], tail + 1
-        if gone or new:
-            self._replace(shared, have, head, len(have) - tail, new)
+        for start, end, first, last in differences([unit.key for unit in have], [wanted.key for wanted in want]):
+            gone, new = have[start:end], want[first:last]
+            # Nodes at both ends of a difference that can be changed in place are; what is left is replaced.
+            while gone and new and _pairs(gone[0], new[0]):
+                self.bring(gone.pop(0).item.content, new.pop(0).child)  # type: ignore[arg-type]
+                start += 1
+            while gone and new and _pairs(gone[-1], new[-1]):
+                self.bring(gone.pop().item.content, new.pop().child)  # type: ignore[arg-type]
+                end -= 1
+            if gone or new:
+                self._replace(shared, have, start, end, new)
 
     def _replace(self, shared: Shared, have: list[_Unit], start: int, end: int, new: list[_Wanted]) -> None:
         """Put ``new`` in the place of the units from ``start`` to ``end``, formatting in between included."""
@@ -146,7 +144,7 @@ class _Change:
             after=right.marks if right else None,
         )
 
-    def _delete(self, item: Item, offset: int = 0, length: int | None = None) -> None:
+    def _delete(self, item: Struct, offset: int = 0, length: int | None = None) -> None:
         ranges = self.deletes.setdefault(item.client, [])
         start, size = item.clock + offset, item.length if length is None else length
         if ranges and ranges[-1][0] + ranges[-1][1] == start:
@@ -189,7 +187,7 @@ def _units(shared: Shared) -> list[_Unit]:
     return units
 
 
-def _item_key(item: Item) -> bytes:
+def _item_key(item: Struct) -> bytes:
     if item.ref == TYPE:
         return fingerprint(read(item.content))
     return fingerprint(Embed(item.content) if item.ref == EMBED else Value(item.content))
@@ -212,27 +210,18 @@ def _wanted(node: Node) -> list[_Wanted]:
     return wanted
 
 
-def _common(have: list[_Unit], want: list[_Wanted]) -> int:
-    count = 0
-    for unit, wanted in zip(have, want, strict=False):
-        if unit.key != wanted.key:
-            break
-        count += 1
-    return count
-
-
 def _pairs(unit: _Unit, wanted: _Wanted) -> bool:
     return _fits(unit.item, wanted.child) and unit.key[1] == wanted.key[1]
 
 
-def _fits(item: Item, child: Any) -> bool:
+def _fits(item: Struct, child: Any) -> bool:
     """Whether ``item`` is a shared type that can become ``child`` by changes inside it."""
     if item.ref != TYPE or not isinstance(child, Node):
         return False
     return bool(item.content.kind == child.kind and item.content.name == child.name)
 
 
-def _same_value(item: Item, value: Any) -> bool:
+def _same_value(item: Struct, value: Any) -> bool:
     have = item.content[-1] if item.ref in (ANY, JSON) else item.content
     return fingerprint(Value(have)) == fingerprint(Value(value))
 

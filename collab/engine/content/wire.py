@@ -32,6 +32,7 @@ class Undefined:
     """JavaScript's undefined, which JSON leaves out; `UNDEFINED` is the only one."""
 
     def __repr__(self) -> str:
+        """The name; it also tells undefined from null where values are compared as text."""
         return "UNDEFINED"
 
 
@@ -46,19 +47,45 @@ class Opaque:
     raw: bytes
 
 
-@dataclass(slots=True)
 class Struct:
-    """One struct as it stands on the wire; ``length`` counts clock ticks (UTF-16 units for strings)."""
+    """One struct as it stands on the wire, and the links `replica.py` gives it. ``length`` counts clock ticks."""
 
-    client: int
-    clock: int
-    length: int
-    ref: int
-    origin: Id | None
-    right_origin: Id | None
-    parent: str | Id | None
-    sub: str | None
-    content: Any
+    __slots__ = (
+        "client",
+        "clock",
+        "content",
+        "deleted",
+        "left",
+        "length",
+        "origin",
+        "parent",
+        "place",
+        "ref",
+        "right",
+        "right_origin",
+        "sub",
+    )
+
+    def __init__(self, client: int, clock: int, ref: int, origin: Id | None, right_origin: Id | None) -> None:
+        self.client = client
+        self.clock = clock
+        self.ref = ref
+        self.origin = origin
+        self.right_origin = right_origin
+        self.length = 0
+        self.content: Any = None
+        self.place: str | Id | None = None
+        """Root name, or id of the item that holds the parent; None where the neighbours tell."""
+        self.sub: str | None = None
+        self.deleted = ref in (DELETED, GC)
+        self.parent: Any = None
+        self.left: Struct | None = None
+        self.right: Struct | None = None
+
+    @property
+    def last_id(self) -> Id:
+        """The id of the last unit."""
+        return self.client, self.clock + self.length - 1
 
 
 def utf16_length(text: str) -> int:
@@ -141,7 +168,7 @@ class _Reader:
         text = self.string()
         return UNDEFINED if text == "undefined" else json.loads(text)
 
-    def any(self) -> Any:
+    def any(self) -> Any:  # noqa: C901 - one branch a kind
         # One Python frame a level; the scan that comes before bounds the nesting at about a hundred.
         kind = self.take(1)[0]
         if kind == 119:
@@ -211,20 +238,22 @@ def _client_section(reader: _Reader) -> list[Struct]:
 
 
 def _struct(reader: _Reader, client: int, clock: int) -> Struct:
-    info = reader.take(1)[0]
+    info = reader.data[reader.at]
+    reader.at += 1
     ref = info & 0x1F
     if ref in (GC, SKIP):
-        return Struct(client, clock, reader.uint(), ref, None, None, None, None, None)
-    origin = reader.id() if info & 0x80 else None
-    right_origin = reader.id() if info & 0x40 else None
-    parent: str | Id | None = None
-    sub: str | None = None
+        entry = Struct(client, clock, ref, None, None)
+        entry.length = reader.uint()
+        return entry
+    origin = (reader.uint(), reader.uint()) if info & 0x80 else None
+    right_origin = (reader.uint(), reader.uint()) if info & 0x40 else None
+    entry = Struct(client, clock, ref, origin, right_origin)
     if origin is None and right_origin is None:
-        parent = reader.string() if reader.uint() == 1 else reader.id()
+        entry.place = reader.string() if reader.uint() == 1 else reader.id()
         if info & 0x20:
-            sub = reader.string()
-    length, content = _content(reader, ref)
-    return Struct(client, clock, length, ref, origin, right_origin, parent, sub, content)
+            entry.sub = reader.string()
+    entry.length, entry.content = _content(reader, ref)
+    return entry
 
 
 def _content(reader: _Reader, ref: int) -> tuple[int, Any]:

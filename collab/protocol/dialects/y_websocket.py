@@ -6,6 +6,7 @@ and its payload, without an address: one document per socket. Text frames are th
 
 from __future__ import annotations
 
+from functools import lru_cache
 from json import JSONDecoder
 from typing import NoReturn
 
@@ -22,7 +23,7 @@ from collab.protocol.messages import (
     Unknown,
     Update,
 )
-from collab.protocol.varint import MAX_SAFE_INTEGER, read_bytes, read_varuint, write_bytes, write_varuint
+from collab.protocol.varint import MAX_SAFE_INTEGER, read_bytes, read_uint, write_bytes, write_varuint
 
 MAX_AWARENESS_ENTRIES = 1_000
 """Entries in one awareness message: as many as a room may have connections."""
@@ -61,22 +62,25 @@ def decode(
         raise MalformedMessage("empty frame")
     messages: list[Message] = []
     position = 0
-    while position < len(frame):
-        kind, position = read_varuint(frame, position)
-        if kind == _SYNC:
-            message, position = _read_sync(frame, position)
-        elif kind == _AWARENESS:
-            payload, position = read_bytes(frame, position)
-            message = Awareness(_read_entries(payload, max_awareness_entries, max_awareness_state_bytes))
-        elif kind == _QUERY_AWARENESS:
-            message = QueryAwareness()
-        elif kind == _SYNC_STATUS:
-            version, position = read_bytes(frame, position)
-            message = SyncStatus(version)
-        else:
-            message = Unknown(kind)
-            position = len(frame)
-        messages.append(message)
+    try:
+        while position < len(frame):
+            kind, position = read_uint(frame, position)
+            if kind == _AWARENESS:
+                payload, position = read_bytes(frame, position)
+                message: Message = Awareness(_read_entries(payload, max_awareness_entries, max_awareness_state_bytes))
+            elif kind == _SYNC:
+                message, position = _read_sync(frame, position)
+            elif kind == _QUERY_AWARENESS:
+                message = QueryAwareness()
+            elif kind == _SYNC_STATUS:
+                version, position = read_bytes(frame, position)
+                message = SyncStatus(version)
+            else:
+                message = Unknown(kind)
+                position = len(frame)
+            messages.append(message)
+    except IndexError as error:
+        raise MalformedMessage("frame ends early") from error
     return messages
 
 
@@ -95,12 +99,12 @@ def encode(message: Message) -> bytes:
             return b"\x66" + write_bytes(version)
         case QueryAwareness():
             return b"\x03"
-        case Unknown(kind):
-            return write_varuint(kind)
+        case _:
+            return write_varuint(message.type)
 
 
 def _read_sync(frame: bytes, position: int) -> tuple[Message, int]:
-    step, position = read_varuint(frame, position)
+    step, position = read_uint(frame, position)
     payload, position = read_bytes(frame, position)
     if step == _UPDATE:
         return Update(payload), position
@@ -112,17 +116,23 @@ def _read_sync(frame: bytes, position: int) -> tuple[Message, int]:
 
 
 def _read_entries(payload: bytes, max_entries: int, max_state_bytes: int) -> tuple[AwarenessEntry, ...]:
-    count, position = read_varuint(payload, 0, max_entries)
+    count, position = read_uint(payload, 0)
+    if count > max_entries:
+        raise MalformedMessage(f"more than {max_entries} awareness entries")
     entries = []
     for _ in range(count):
-        client, position = read_varuint(payload, position, MAX_SAFE_INTEGER)
-        clock, position = read_varuint(payload, position, MAX_AWARENESS_CLOCK)
+        client, position = read_uint(payload, position)
+        clock, position = read_uint(payload, position)
+        if client > MAX_SAFE_INTEGER or clock > MAX_AWARENESS_CLOCK:
+            raise MalformedMessage("client id or clock out of bounds")
         state, position = read_bytes(payload, position)
         if state == b"null":
             entries.append(AwarenessEntry(client, clock, None))
-        else:
-            _check_state(state, max_state_bytes)
-            entries.append(AwarenessEntry(client, clock, state))
+            continue
+        if len(state) > max_state_bytes:
+            raise MalformedMessage(f"awareness state above {max_state_bytes} bytes")
+        _check_state(state)
+        entries.append(AwarenessEntry(client, clock, state))
     if position != len(payload):
         raise MalformedMessage("bytes after the last awareness entry")
     return tuple(entries)
@@ -144,10 +154,12 @@ def _refuse_constant(name: str) -> NoReturn:
 _parse = JSONDecoder(parse_int=float, parse_constant=_refuse_constant).decode
 
 
-def _check_state(state: bytes, max_bytes: int) -> None:
-    """Every receiver parses the state, and one that fails drops the rest of the message: only whole JSON passes."""
-    if len(state) > max_bytes:
-        raise MalformedMessage(f"awareness state above {max_bytes} bytes")
+@lru_cache(1024)
+def _check_state(state: bytes) -> None:
+    """Every receiver parses the state, and one that fails drops the rest of the message: only whole JSON passes.
+
+    Remembered, because stock clients send back what they receive: in a room of n, each state comes n times.
+    """
     if not nests_within(state, MAX_AWARENESS_DEPTH):
         raise MalformedMessage(f"awareness state nests deeper than {MAX_AWARENESS_DEPTH}")
     try:

@@ -15,7 +15,7 @@ from pycrdt import Array, Doc, Map, Text, UndoManager, XmlElement, XmlFragment, 
 from collab.protocol.yjs import UpdateScan, read_state_vector, scan_update, write_state_vector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     Ranges = dict[int, list[tuple[int, int]]]
 
@@ -31,6 +31,10 @@ NESTED = st.sampled_from(
     [lambda: Map({"a": [1]}), lambda: Array([1, "x"]), lambda: Text("t"), lambda: Map({"m": Map({"deep": Text("日")})})]
 )
 KEYS = st.sampled_from(["k", "ü", "bold", "long key" * 20])
+
+
+def made(make: Callable[[], Any]) -> Any:
+    return make()
 
 
 class Editor:
@@ -70,7 +74,7 @@ class Editor:
             self.text.format(*span, {draw.draw(KEYS): draw.draw(JSON)})
 
     def set(self, draw: st.DataObject) -> None:
-        self.map[draw.draw(KEYS)] = draw.draw(VALUES | NESTED.map(lambda make: make()))
+        self.map[draw.draw(KEYS)] = draw.draw(VALUES | NESTED.map(made))
 
     def unset(self, draw: st.DataObject) -> None:
         if len(self.map):
@@ -80,7 +84,8 @@ class Editor:
         self.array.extend(draw.draw(st.lists(VALUES, min_size=1, max_size=3)))
 
     def append_type(self, draw: st.DataObject) -> None:
-        self.array.append(draw.draw(NESTED)())
+        make: Callable[[], Any] = draw.draw(NESTED)
+        self.array.append(make())
 
     def remove(self, draw: st.DataObject) -> None:
         if len(self.array):
@@ -209,4 +214,7 @@ def test_an_update_integrates_exactly_when_nothing_is_missing(draw: st.DataObjec
     replica.apply_update(chosen)
     reached = read_state_vector(replica.get_state())
     integrated = all(reached.get(client, 0) >= end for client, end in ends(scan).items())
-    assert integrated == (not scan.missing(before))
+    # yrs lets a struct in whose neighbour stands beyond a gap, where the state vector does not reach.
+    gapless = not known or not scan_update(merge_updates(*known)).missing({})
+    assert integrated or scan.missing(before)
+    assert not integrated or not scan.missing(before) or not gapless

@@ -1,0 +1,207 @@
+// The page of one document: title, state, people, toolbar, text. It puts the other modules together and owns nothing
+// but what is on the screen.
+
+import type { Editor } from "@tiptap/core"
+import type { Api } from "./api.ts"
+import { Connection, type Report, forget } from "./connection.ts"
+import { confirm, h, icon } from "./dom.ts"
+import { openEditor } from "./editor.ts"
+import type { Identity } from "./identity.ts"
+import { avatar, others, showPeople } from "./presence.ts"
+import { START, statusOf } from "./state.ts"
+import { StatusPill } from "./status.ts"
+import { toolbar } from "./toolbar.ts"
+import { KEPT_HERE, UNSHOWABLE, closedFor } from "./words.ts"
+
+const UNTITLED = "Untitled"
+const MAX_TITLE_LENGTH = 200
+
+export type Options = {
+  readonly name: string
+  readonly api: Api
+  readonly identity: Identity
+  readonly token: string | null
+  readonly subject: string
+  readonly mayWrite: boolean
+}
+
+export class DocumentPage {
+  readonly element: HTMLElement
+  readonly #options: Options
+  readonly #connection: Connection
+  readonly #pill = new StatusPill()
+  readonly #title = h("input", { class: "title", "aria-label": "Title", placeholder: UNTITLED, maxlength: String(MAX_TITLE_LENGTH) })
+  readonly #people = h("ul", { class: "people" })
+  readonly #me = h("button", { type: "button", class: "me", "aria-label": "Your name and colour" })
+  readonly #notice = h("div", { class: "notice", role: "alert", hidden: true })
+  readonly #bar = h("div", { class: "bar" })
+  readonly #text = h("div", { class: "text" })
+  #editor: Editor | null = null
+  #titleOnServer = ""
+  #titled = 0
+  readonly #beforeUnload = (event: BeforeUnloadEvent) => this.#warn(event)
+
+  constructor(options: Options) {
+    this.#options = options
+    this.#connection = new Connection({
+      document: options.name,
+      token: options.token,
+      subject: options.subject,
+      report: (report) => this.#show(report),
+    })
+    this.element = this.#build()
+    this.#pill.show({ status: statusOf(START), facts: START, kept: false })
+    window.addEventListener("beforeunload", this.#beforeUnload)
+    this.#connection.provider.awareness.on("change", () => this.#showOthers())
+    this.#showMe()
+    void this.#loadTitle()
+    void this.#connection.loaded.then(() => this.#open())
+  }
+
+  close(): void {
+    window.removeEventListener("beforeunload", this.#beforeUnload)
+    this.#editor?.destroy()
+    this.#connection.close()
+  }
+
+  #build(): HTMLElement {
+    this.#title.addEventListener("change", () => void this.#rename())
+    this.#title.addEventListener("input", () => this.#nameTab())
+    this.#title.addEventListener("keydown", (event) => {
+      if (event.key === "Enter") this.#editor?.commands.focus("start")
+    })
+    this.#title.disabled = !this.#options.mayWrite
+    this.#me.addEventListener("click", () => void this.#editMe())
+    const remove = h("button", { type: "button", class: "quiet", "aria-label": "Delete document", title: "Delete document", click: () => void this.#remove() }, icon("trash"))
+    const header = h(
+      "header",
+      { class: "document-header" },
+      h("a", { class: "quiet", href: "/", "aria-label": "All documents", title: "All documents" }, icon("back")),
+      this.#title,
+      h(
+        "div",
+        { class: "around" },
+        this.#pill.element,
+        this.#options.mayWrite ? null : h("span", { class: "read-only" }, "Read only"),
+        h("div", { class: "spring" }),
+        this.#people,
+        this.#me,
+      ),
+      this.#options.mayWrite ? remove : null,
+    )
+    return h("div", { class: "document" }, h("div", { class: "top" }, header, this.#bar), this.#notice, h("main", { class: "paper" }, this.#text))
+  }
+
+  #open(): void {
+    if (this.#connection.facts.link === "closed") return
+    this.#editor = openEditor({
+      connection: this.#connection,
+      person: this.#options.identity.person,
+      element: this.#text,
+      editable: this.#options.mayWrite,
+      placeholder: () => (this.#options.mayWrite ? "Write something…" : "Nothing here yet"),
+      unshowable: () => void this.#showAsText(),
+    })
+    if (this.#editor !== null && this.#options.mayWrite) this.#bar.append(toolbar(this.#editor))
+  }
+
+  #show(report: Report): void {
+    this.#pill.show(report)
+    document.documentElement.dataset.status = report.status
+    if (report.status !== "closed") return
+    const [title, sentence] = closedFor(report.facts.code ?? 0)
+    this.#editor?.setEditable(false)
+    this.#title.disabled = true
+    this.#bar.replaceChildren()
+    const kept = this.#editor !== null && !this.#editor.isEmpty ? ` ${KEPT_HERE}` : ""
+    this.#tell(title, sentence + kept)
+  }
+
+  #tell(title: string, sentence: string): void {
+    this.#notice.hidden = false
+    this.#notice.replaceChildren(
+      h("strong", {}, title),
+      h("p", {}, sentence),
+      h("a", { href: "/" }, "All documents"),
+    )
+  }
+
+  #warn(event: BeforeUnloadEvent): void {
+    const { link, version, acknowledged, answered } = this.#connection.facts
+    const unsaved = link === "open" && answered && version !== acknowledged
+    const onlyHere = !this.#connection.kept && version > 0 && version !== acknowledged
+    if (unsaved || onlyHere) event.preventDefault()
+  }
+
+  async #showAsText(): Promise<void> {
+    this.#editor = null
+    this.#bar.replaceChildren()
+    this.#tell("Shown as plain text", UNSHOWABLE)
+    const text = await this.#options.api.text(this.#options.name).catch((error: Error) => error.message)
+    this.#text.replaceChildren(h("pre", { class: "as-text" }, text))
+  }
+
+  async #loadTitle(): Promise<void> {
+    const found = await this.#options.api.get(this.#options.name).catch(() => null)
+    const title = found?.title ?? ""
+    if (document.activeElement !== this.#title || this.#title.value === this.#titleOnServer) this.#title.value = title
+    this.#titleOnServer = title
+    this.#nameTab()
+  }
+
+  async #rename(): Promise<void> {
+    const title = this.#title.value.trim()
+    if (title === this.#titleOnServer) return
+    try {
+      await this.#options.api.rename(this.#options.name, title)
+      this.#titleOnServer = title
+      // Others fetch the title again when this changes; the title itself never comes from a peer.
+      this.#connection.provider.awareness.setLocalStateField("titled", Date.now())
+      this.#title.removeAttribute("aria-invalid")
+      this.#title.title = ""
+    } catch (error) {
+      this.#title.setAttribute("aria-invalid", "true")
+      this.#title.title = `The title is not saved. ${(error as Error).message}`
+    }
+  }
+
+  #nameTab(): void {
+    document.title = `${this.#title.value || UNTITLED} · collab`
+  }
+
+  #showOthers(): void {
+    const { awareness } = this.#connection.provider
+    showPeople(this.#people, others(awareness))
+    const stamps = [...awareness.getStates()]
+      .filter(([client]) => client !== awareness.clientID)
+      .map(([, state]) => (typeof state.titled === "number" ? state.titled : 0))
+    const newest = Math.max(0, ...stamps)
+    if (newest === this.#titled) return
+    this.#titled = newest
+    void this.#loadTitle()
+  }
+
+  #showMe(): void {
+    const { person } = this.#options.identity
+    this.#me.replaceChildren(avatar(person, " (you)"))
+    this.#connection.provider.awareness.setLocalStateField("user", { ...person })
+  }
+
+  async #editMe(): Promise<void> {
+    if (await this.#options.identity.edit()) this.#showMe()
+    this.#me.focus()
+  }
+
+  async #remove(): Promise<void> {
+    const title = this.#title.value || UNTITLED
+    if (!(await confirm(`Delete “${title}”?`, "It is deleted for everybody, and its address stays taken.", "Delete"))) return
+    try {
+      await this.#options.api.remove(this.#options.name)
+    } catch (error) {
+      return this.#tell("Not deleted", (error as Error).message)
+    }
+    window.removeEventListener("beforeunload", this.#beforeUnload)
+    forget(this.#options.subject, this.#options.name)
+    location.assign("/")
+  }
+}

@@ -1,0 +1,59 @@
+// The editor: Tiptap on the shared fragment, with other people's carets. Content it does not know is never bound to
+// it; then there is no editor and the caller shows something else.
+
+import { Editor } from "@tiptap/core"
+import { Collaboration } from "@tiptap/extension-collaboration"
+import { CollaborationCaret } from "@tiptap/extension-collaboration-caret"
+import { Placeholder } from "@tiptap/extensions"
+import type * as Y from "yjs"
+import type { Connection } from "./connection.ts"
+import { isKnown, isKnownChange, nodesAndMarks } from "./content.ts"
+import type { Person } from "./people.ts"
+import { caret, selection } from "./presence.ts"
+
+/** The shared type Tiptap editors use unless told otherwise. */
+const FRAGMENT = "default"
+
+export type Options = {
+  readonly connection: Connection
+  readonly person: Person
+  readonly element: HTMLElement
+  readonly editable: boolean
+  readonly placeholder: () => string
+  /** Called, at most once, when there is content this editor cannot hold; the editor is gone by then. */
+  readonly unshowable: () => void
+}
+
+/** Makes the editor, or returns null (after `unshowable`) when the document holds what it cannot edit. */
+export function openEditor(options: Options): Editor | null {
+  const { doc, provider } = options.connection
+  const fragment = doc.getXmlFragment(FRAGMENT)
+  if (!isKnown(fragment)) {
+    options.unshowable()
+    return null
+  }
+  let editor: Editor | null = null
+  const guard = (events: Y.YEvent<Y.AbstractType<unknown>>[]) => {
+    if (isKnownChange(events)) return
+    fragment.unobserveDeep(guard)
+    editor?.destroy()
+    options.unshowable()
+  }
+  // Before the editor's own observer, so that a destroyed editor never sees what it would delete.
+  fragment.observeDeep(guard)
+  editor = new Editor({
+    element: options.element,
+    editable: options.editable,
+    injectCSS: false,
+    extensions: [
+      ...nodesAndMarks(),
+      Placeholder.configure({ placeholder: options.placeholder }),
+      Collaboration.configure({ document: doc, field: FRAGMENT }),
+      CollaborationCaret.configure({ provider, user: { ...options.person }, render: caret, selectionRender: selection }),
+    ],
+    editorProps: {
+      attributes: { role: "textbox", "aria-label": "Document", "aria-multiline": "true" },
+    },
+  })
+  return editor
+}

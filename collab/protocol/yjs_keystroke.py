@@ -1,0 +1,74 @@
+"""The short cut of the update reader: one typed string, or one erased range, read by pattern.
+
+Nearly every update of a busy room is one of these two. `yjs.scan_update` asks here first; the answer is exactly what
+the full reader says (a test holds the two together), and every refusal is left to it.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from collab.protocol.yjs_content import MAX_CLOCK, read_uint
+
+_UINT = rb"([\x80-\xff]{0,4}[\0-\x7f])"
+# One client, one string struct of at most 127 ASCII characters beside one or two others, nothing deleted.
+_match_typed = re.compile(
+    rb"\x01\x01"
+    + _UINT * 2
+    + rb"(?:[\x84\x44]|\xc4"
+    + _UINT * 2
+    + rb")"
+    + _UINT * 2
+    + rb"([\x01-\x7f])([\0-\x7f]{1,127})\0\Z"
+).match
+# No structs, one client, one deleted range.
+_match_erased = re.compile(rb"\0\x01" + _UINT + rb"\x01" + _UINT * 2 + rb"\Z").match
+
+Parts = tuple[dict[int, list[tuple[int, int]]], dict[int, int], dict[int, list[tuple[int, int]]]]
+"""Ranges, needs and deletes, as in `yjs.UpdateScan`."""
+
+
+def read_keystroke(data: bytes) -> Parts | None:
+    """Return what ``data`` brings, needs and deletes, or None when it is no plain keystroke."""
+    if typed := _match_typed(data):
+        return _read_typed(*typed.groups())
+    if erased := _match_erased(data):
+        client, first, length = erased.groups()
+        clock = read_uint(first, 0)[0]
+        end = clock + read_uint(length, 0)[0]
+        if clock < end <= MAX_CLOCK:
+            return {}, {}, {_client_of(client): [(clock, end)]}
+    return None
+
+
+def _read_typed(
+    author: bytes,
+    first: bytes,
+    left: bytes | None,
+    left_clock: bytes,
+    right: bytes,
+    right_clock: bytes,
+    length: bytes,
+    text: bytes,
+) -> Parts | None:
+    client = _client_of(author)
+    clock = read_uint(first, 0)[0]
+    end = clock + len(text)
+    if length[0] != len(text) or end > MAX_CLOCK:
+        return None
+    needs: dict[int, int] = {}
+    for beside, at in ((right, right_clock),) if left is None else ((left, left_clock), (right, right_clock)):
+        other = _client_of(beside)
+        other_clock = read_uint(at, 0)[0]
+        if other_clock >= (clock if other == client else MAX_CLOCK):
+            return None
+        if other != client and other_clock >= needs.get(other, 0):
+            needs[other] = other_clock + 1
+    return {client: [(clock, end)]}, needs, {}
+
+
+@lru_cache(1024)
+def _client_of(encoded: bytes) -> int:
+    """A keystroke names its author two or three times, and so does the next one."""
+    return read_uint(encoded, 0)[0]

@@ -1,0 +1,224 @@
+"""A real PostgreSQL that is restarted, killed, frozen, locked, made read-only or cut off at the worst moment.
+
+The rules: an outage raises `StoreUnavailable`, leaves nothing half done, ends by itself, and a call repeated after a
+lost reply is stored once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import asyncpg
+import pytest
+from sqlalchemy.engine import make_url
+
+from collab.errors import StoreUnavailable
+from collab.store import SqlStore, Timeouts
+from collab.store.port import LogEntry
+from tests.support.postgres import PostgresServer, postgres_server, postgres_url
+from tests.support.stores import Entries
+
+__all__ = ["postgres_server", "postgres_url"]
+
+pytestmark = pytest.mark.postgres
+
+SHORT = Timeouts(connect_s=1, statement_s=0.5, lock_s=0.3)
+
+
+@pytest.fixture
+async def store(postgres_url: str) -> AsyncIterator[SqlStore]:
+    made = SqlStore(postgres_url, migrate=True, timeouts=SHORT)
+    await made.open()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def entry() -> Entries:
+    return Entries()
+
+
+class CuttingProxy:
+    """Passes bytes on, until told to swallow the server's next answer and cut the connection."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.swallow_next_answer = False
+        self.cuts = 0
+
+    async def start(self) -> int:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream, to_server = await asyncio.open_connection("127.0.0.1", self._target)
+        forward = asyncio.create_task(self._pass(reader, to_server, from_server=False))
+        back = asyncio.create_task(self._pass(upstream, writer, from_server=True))
+        self._tasks |= {forward, back}
+        await asyncio.wait([forward, back], return_when=asyncio.FIRST_COMPLETED)
+        for stream in (writer, to_server):
+            stream.transport.abort()
+
+    async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, from_server: bool) -> None:
+        with suppress(ConnectionError):
+            while data := await source.read(65536):
+                if from_server and self.swallow_next_answer:
+                    self.swallow_next_answer = False
+                    self.cuts += 1
+                    return
+                target.write(data)
+                await target.drain()
+
+    async def close(self) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def test_l3_an_append_whose_reply_is_lost_is_stored_once(
+    postgres_url: str, postgres_server: PostgresServer, store: SqlStore, entry: Entries
+) -> None:
+    proxy = CuttingProxy(postgres_server.port)
+    through = SqlStore(make_url(postgres_url).set(port=await proxy.start()), timeouts=SHORT)
+    await through.open()
+    await through.log.append([entry("a", b"1")])
+    proxy.swallow_next_answer = True  # the statement is prepared, so the next answer comes after the commit
+    appended = await through.log.append([entry("a", b"2"), entry("b", b"3")])
+    assert (appended.last_seq, proxy.cuts) == ({"a": 2, "b": 1}, 1)
+    assert (through.counters.careful_appends, through.counters.repeated_rows) == (1, 2)
+    assert (await store.log.load("a")).all_updates == (b"1", b"2")
+    await through.close()
+    await proxy.close()
+
+
+async def test_sessions_ended_by_the_administrator_are_replaced(
+    postgres_server: PostgresServer, store: SqlStore, entry: Entries
+) -> None:
+    for _ in range(3):
+        await asyncio.gather(*(store.log.append([entry("a", b"u")]) for _ in range(4)))
+        await store.log.load("a")
+        await postgres_server.run(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'collab'"
+        )
+    assert (await store.log.load("a")).last_seq == 12
+    assert (await store.log.append([entry("a", b"u")])).last_seq == {"a": 13}
+
+
+async def test_f15_a_restart_fails_no_call_that_comes_after_it(
+    postgres_server: PostgresServer, store: SqlStore, entry: Entries
+) -> None:
+    await asyncio.gather(*(store.log.append([entry("a", b"u")]) for _ in range(4)))
+    await asyncio.gather(*(store.log.load("a") for _ in range(6)))
+    await asyncio.to_thread(postgres_server.restart)
+    assert (await store.documents.get("a")).seq == 4
+    await asyncio.gather(*(store.log.load("a") for _ in range(6)))
+    await asyncio.gather(*(store.log.append([entry("a", b"u")]) for _ in range(4)))
+    assert await store.log.last_seq("a") == 8
+
+
+async def test_p1_f14_kill_9_loses_nothing_that_was_answered(postgres_server: PostgresServer, store: SqlStore) -> None:
+    answered: list[LogEntry] = []
+    failed: list[LogEntry] = []
+    enough = asyncio.Event()
+
+    async def write(make: Entries) -> None:
+        while True:
+            batch = [make(f"d{number}", b"u") for number in range(3)]
+            try:
+                await store.log.append(batch)
+            except StoreUnavailable:
+                failed.extend(batch)
+                return
+            answered.extend(batch)
+            if len(answered) > 60:
+                enough.set()
+
+    writing = [asyncio.create_task(write(Entries(f"n{number}"))) for number in range(3)]
+    await enough.wait()
+    await asyncio.to_thread(postgres_server.kill)
+    await asyncio.gather(*writing)
+    status = await store.check()
+    assert not status.ok
+    await asyncio.to_thread(postgres_server.start)
+    assert (await store.check()).ok
+    for number in range(3):
+        stored = await store.log.load(f"d{number}")
+        assert stored.last_seq >= sum(kept.document == f"d{number}" for kept in answered)
+        assert [row.seq for row in stored.updates] == list(range(1, stored.last_seq + 1))
+    await store.log.append(failed)
+    assert await store.log.last_seq("d0") == len(answered + failed) // 3
+
+
+async def test_f17_a_lock_held_elsewhere_is_an_outage_and_ends(
+    postgres_url: str, store: SqlStore, entry: Entries
+) -> None:
+    await store.log.append([entry("a", b"1")])
+    other = await asyncpg.connect(postgres_url)
+    late = [entry("b", b"2"), entry("a", b"3")]
+    async with other.transaction():
+        await other.execute("LOCK TABLE updates IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(StoreUnavailable, match="timeout"):
+            await store.log.append(late)
+        assert await store.log.last_seq("b") == 0
+    await other.close()
+    assert (await store.log.append(late)).last_seq == {"a": 2, "b": 1}
+
+
+async def test_a_locked_document_holds_up_no_other_document_s_readers(
+    postgres_url: str, store: SqlStore, entry: Entries
+) -> None:
+    await store.log.append([entry("a", b"1"), entry("b", b"2")])
+    other = await asyncpg.connect(postgres_url)
+    async with other.transaction():
+        await other.execute("SELECT 1 FROM documents WHERE name = 'a' FOR UPDATE")
+        assert (await store.log.append([entry("b", b"3")])).last_seq == {"b": 2}
+        assert (await store.log.load("a")).all_updates == (b"1",)
+        with pytest.raises(StoreUnavailable):
+            await store.log.append([entry("a", b"4")])
+    await other.close()
+
+
+async def test_f18_a_read_only_database_still_loads(
+    postgres_server: PostgresServer, store: SqlStore, entry: Entries
+) -> None:
+    await store.log.append([entry("a", b"1")])
+    database = (await postgres_server.run("SELECT current_database()"))[0]["current_database"]
+    assert database == "postgres"
+    name = store._database.url.database
+    await postgres_server.run(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    await _reconnect(postgres_server)
+    with pytest.raises(StoreUnavailable, match="read-only"):
+        await store.log.append([entry("a", b"2")])
+    assert (await store.log.load("a")).all_updates == (b"1",)
+    await postgres_server.run(f"ALTER DATABASE {name} SET default_transaction_read_only = off")
+    await _reconnect(postgres_server)
+    assert (await store.log.append([entry("a", b"2")])).last_seq == {"a": 2}
+
+
+async def _reconnect(server: PostgresServer) -> None:
+    await server.run("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'collab'")
+
+
+async def test_a_frozen_server_is_an_outage_in_bounded_time_and_ends(
+    postgres_server: PostgresServer, store: SqlStore, entry: Entries
+) -> None:
+    await store.log.append([entry("a", b"1")])
+    frozen = [entry("a", b"2")]
+    postgres_server.pause()
+    try:
+        async with asyncio.timeout(60):
+            with pytest.raises(StoreUnavailable):
+                await store.log.append(frozen)
+            with pytest.raises(StoreUnavailable):
+                await store.log.load("a")
+            assert not (await store.check()).ok
+    finally:
+        postgres_server.resume()
+    assert (await store.log.append(frozen)).last_seq == {"a": 2}
+    assert (await store.log.load("a")).all_updates == (b"1", b"2")

@@ -1,0 +1,88 @@
+"""The arithmetic of the benchmark report, and the search for the highest rate that holds."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import report
+from benchmarks.load import Sample
+from benchmarks.scenarios import Ramp, climb
+
+
+def _sample(*, cpu_ms: float = 100.0, deliveries: int = 10_000, p99_ms: float = 1.0, share: float = 0.2) -> Sample:
+    latency = {"p50": p99_ms / 2, "p99": p99_ms}
+    result = {"latency_ms": latency, "behind_ms": {"p99": 0.1}, "entries_skipped": 0}
+    return Sample(window_s=10.0, deliveries=deliveries, server_cpu_ms=cpu_ms, generator_share=share, result=result)
+
+
+def _server_up_to(limit: float, *, stalls: int = 0) -> Ramp:
+    left = stalls
+
+    def attempt(rate: float) -> Sample:
+        nonlocal left
+        stalled, left = left > 0 and rate <= limit, max(0, left - 1)
+        return _sample(p99_ms=500.0 if rate > limit or stalled else 1.0, deliveries=int(rate * 100))
+
+    return climb(attempt, 40.0, halvings=3, attempts=2)
+
+
+@pytest.mark.parametrize("limit", [5.0, 39.0, 40.0, 88.0, 450.0, 1_118.0])
+def test_the_climb_ends_within_a_tenth_below_the_limit(limit: float) -> None:
+    best = _server_up_to(limit).best
+    assert best is not None
+    assert limit / 1.1 < best.rate <= limit
+
+
+def test_one_stall_does_not_end_the_climb() -> None:
+    best = _server_up_to(450.0, stalls=1).best
+    assert best is not None
+    assert best.rate > 400
+
+
+def test_a_climb_without_a_rate_that_holds_has_no_best() -> None:
+    assert _server_up_to(0.5).best is None
+
+
+def test_a_ratio_above_one_is_good_news_whichever_way_the_figure_points() -> None:
+    assert report.times_better(report.CPU, 5.0, 10.0) == 2.0
+    assert report.times_better(report.SUSTAINED, 10.0, 5.0) == 2.0
+    assert report.times_better(report.CPU, None, 10.0) is None
+    assert report.times_better(report.CPU, 5.0, 0.0) is None
+
+
+def test_a_figure_is_the_median_of_the_rounds_that_brought_one() -> None:
+    rounds = [_sample(cpu_ms=cpu) for cpu in (90.0, 10.0, 50.0)] + [Sample(failure="it did not start")]
+    assert report.value(report.CPU, rounds) == 5.0
+    assert report.value(report.CPU, [Sample(failure="it did not start")]) is None
+
+
+def test_a_lost_delivery_a_closed_connection_or_a_wrong_frame_is_trouble() -> None:
+    assert _sample().trouble is None
+    assert Sample(result={"updates_missing": 2, "entries_missing": 1}).trouble == "3 deliveries missing"
+    assert Sample(result={"connections_lost": 4}).trouble == "4 connections lost"
+    assert Sample(result={"protocol_errors": 1, "first_error": "a frame too many"}).trouble == "a frame too many"
+
+
+def test_the_table_shows_figures_ratios_and_the_best_peer() -> None:
+    samples = {"A2": {"collab": [_sample(cpu_ms=50)], "yws": [_sample()], "hocuspocus": [_sample(cpu_ms=80)]}}
+    first_row = report.results_table(samples, {}, ["collab", "yws", "hocuspocus"]).splitlines()[2]
+    assert first_row.endswith("| CPU ms per 1,000 deliveries | 5.00 | 10.00 | 8.00 | 2.00 | 1.60 | 1.60 |")
+
+
+def test_a_busy_generator_is_said_in_its_row_and_makes_a_maximum_a_lower_bound() -> None:
+    busy = climb(lambda rate: _sample(p99_ms=rate, share=0.95), 40.0, halvings=0, attempts=1)
+    samples = report.with_sustained({}, {"collab": [busy]})
+    assert ">= 1,000" in report.results_table(samples, {"collab": [busy]}, ["collab"])
+    assert "95% (may limit the row)" in report.trust_table(samples, {"collab": [busy]}, ["collab"])
+
+
+def test_promises_are_judged_by_the_medians() -> None:
+    samples = {
+        "A-max": {"collab": [_sample(deliveries=50_000)], "yws": [_sample(deliveries=20_000)]},
+        "B": {"collab": [_sample(cpu_ms=120)], "hocuspocus": [_sample(cpu_ms=100)]},
+    }
+    hot, cost = report.verdicts(samples)
+    assert hot.startswith("kept")
+    assert hot.endswith("2.50x")
+    assert cost.startswith("NOT kept")
+    assert cost.endswith("1.20 of it")

@@ -1,0 +1,120 @@
+"""A hub with real adapters (inline engine, memory store, memory bus) and connections that keep what they are sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from collab.bus import MemoryBus
+from collab.engine.inline import InlineEngine
+from collab.engine.port import Engine
+from collab.errors import CloseCode
+from collab.node import Frame, Hub, HubLimits, LiveRoom, Outbox
+from collab.protocol.dialects.y_websocket import decode, encode
+from collab.protocol.messages import Message, SyncStep1, SyncStep2, Update
+from collab.room import Grant, Identity, Session
+from collab.store import MemoryStore
+from collab.store.port import Store
+
+
+class FakeConnection:
+    """A socket that keeps what is written; ``full`` makes it a slow reader."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.waiting_bytes = 0
+        self.closed_with: CloseCode | None = None
+        self.reading = True
+        self.heard = asyncio.Event()
+
+    def write(self, frame: Frame) -> None:
+        self.messages += decode(frame.payload)
+        self.heard.set()
+
+    def close(self, code: CloseCode) -> None:
+        self.closed_with = self.closed_with or code
+        self.heard.set()
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+        self.heard.set()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                self.heard.clear()
+                await self.heard.wait()
+
+    async def receives(self, kind: type[Message]) -> Message:
+        await self.until(lambda: any(isinstance(message, kind) for message in self.messages))
+        return next(message for message in self.messages if isinstance(message, kind))
+
+    def updates(self) -> list[bytes]:
+        return [message.update for message in self.messages if isinstance(message, Update | SyncStep2)]
+
+
+class Client:
+    """One session and its connection."""
+
+    def __init__(self, hub: Hub, name: str, grant: Grant = Grant.WRITE) -> None:
+        self.hub = hub
+        self.session = Session(name, Identity(name), grant)
+        self.connection = FakeConnection()
+        self.outbox = Outbox(self.connection)
+        self.room: LiveRoom | None = None
+
+    async def enter(self, document: str = "d") -> Client:
+        self.room = await self.hub.enter(document, self.session, self.outbox)
+        await self.connection.receives(SyncStep1)
+        return self
+
+    def send(self, *messages: Message) -> None:
+        assert self.room is not None
+        self.room.receive(self.session, b"".join(map(encode, messages)))
+
+    def leave(self) -> None:
+        assert self.room is not None
+        self.hub.leave(self.room, self.session)
+
+
+Build = Callable[..., Hub]
+
+
+@pytest.fixture
+async def build() -> AsyncIterator[Build]:
+    """Make hubs; each is closed at the end."""
+    hubs: list[Hub] = []
+
+    def make(
+        *,
+        store: Store | None = None,
+        engine: Engine | None = None,
+        bus: MemoryBus | None = None,
+        limits: HubLimits | None = None,
+    ) -> Hub:
+        hub = Hub(
+            node=f"node{len(hubs)}",
+            epoch=len(hubs),
+            engine=engine or InlineEngine(),
+            store=store or MemoryStore(),
+            bus=bus or MemoryBus(),
+            limits=limits,
+        )
+        hub.start()
+        hubs.append(hub)
+        return hub
+
+    yield make
+    for hub in hubs:
+        await hub.close()
+        await hub.engine.close()
+
+
+@pytest.fixture
+async def hub(build: Build) -> Hub:
+    return build()

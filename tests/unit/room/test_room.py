@@ -1,0 +1,312 @@
+"""The room's decisions, rule by rule: messages and outcomes in, effects out."""
+
+from __future__ import annotations
+
+from collab.errors import CloseCode
+from collab.protocol.messages import (
+    Awareness,
+    AwarenessEntry,
+    QueryAwareness,
+    SyncStatus,
+    SyncStep1,
+    SyncStep2,
+    Unknown,
+    Update,
+)
+from collab.room import (
+    Answer,
+    Broadcast,
+    Disconnect,
+    Effect,
+    Grant,
+    Greet,
+    Identity,
+    Integrate,
+    Integrated,
+    Proposal,
+    Publish,
+    Receipt,
+    Record,
+    Room,
+    Send,
+    Session,
+)
+from collab.room.room import KEEP_ALIVE, MAX_REFUSED_WRITES, MAX_UNKNOWN_MESSAGES
+
+A, B, AB = b"\x01a", b"\x01b", b"\x01ab"
+
+
+def joined(room: Room, *grants: Grant) -> list[Session]:
+    sessions = [Session(f"s{n}", Identity(f"u{n}"), grant) for n, grant in enumerate(grants)]
+    for session in sessions:
+        assert room.join(session, 0) == [Greet(session)]
+        room.greet(session, b"\x00")
+    return sessions
+
+
+def write(room: Room, session: Session, update: bytes, now: float = 1.0) -> Proposal:
+    (effect,) = room.receive(session, Update(update), now)
+    assert isinstance(effect, Integrate)
+    return effect.proposal
+
+
+def sync(room: Room, session: Session, update: bytes = b"\x00\x00") -> Proposal:
+    (effect,) = room.receive(session, SyncStep2(update), 1.0)
+    assert isinstance(effect, Integrate)
+    return effect.proposal
+
+
+def recorded(effects: list[Effect]) -> Receipt:
+    (receipt,) = [effect.receipt for effect in effects if isinstance(effect, Record)]
+    return receipt
+
+
+def settle(room: Room, *proposals: Proposal) -> list[Effect]:
+    return room.committed(recorded(room.integrated(Integrated(repeated=proposals, structless=frozenset(proposals)))))
+
+
+def test_r1_a_session_that_joins_receives_sync_step_1_then_all_awareness() -> None:
+    room = Room("d")
+    (ann,) = joined(room, Grant.WRITE)
+    room.receive(ann, Awareness((AwarenessEntry(1, 1, b"{}"),)), 0)
+    ben = Session("s", Identity("ben"), Grant.WRITE)
+    assert room.join(ben, 0) == [Greet(ben)]
+    assert room.greet(ben, b"\x07") == [
+        Send(ben, SyncStep1(b"\x07")),
+        Send(ben, Awareness((AwarenessEntry(1, 1, b"{}"),))),
+    ]
+    assert room.greet(ben, b"\x08") == [Send(ben, SyncStep1(b"\x08"))], "awareness only once"
+
+
+def test_r1_nobody_is_greeted_after_leaving() -> None:
+    room = Room("d")
+    (ann,) = joined(room, Grant.WRITE)
+    room.leave(ann, 0)
+    assert room.greet(ann, b"\x00") == []
+
+
+def test_r2_sync_step_1_asks_for_an_answer() -> None:
+    room = Room("d")
+    (ann,) = joined(room, Grant.WRITE)
+    assert room.receive(ann, SyncStep1(b"\x05"), 0) == [Answer(ann, b"\x05")]
+
+
+def test_r3_a_readers_update_changes_nothing_and_the_third_closes() -> None:
+    room = Room("d")
+    (reader,) = joined(room, Grant.READ)
+    for _ in range(MAX_REFUSED_WRITES - 1):
+        assert room.receive(reader, Update(A), 0) == []
+    (effect,) = room.receive(reader, Update(A), 0)
+    assert isinstance(effect, Disconnect)
+    assert effect.code is CloseCode.FORBIDDEN
+
+
+def test_r3_a_readers_sync_step_2_is_only_probed_and_no_offence_when_it_holds_nothing_new() -> None:
+    room = Room("d")
+    (reader,) = joined(room, Grant.READ)
+    proposal = sync(room, reader, A)
+    assert proposal.probe
+    room.receive(reader, SyncStatus(b"\x03"), 0)
+    receipt = recorded(room.probed(proposal, holds_new=False))
+    assert receipt.updates == ()
+    assert room.committed(receipt) == [Send(reader, SyncStatus(b"\x03"))]
+
+
+def test_r3_a_readers_sync_step_2_with_something_new_is_refused_and_never_acknowledged() -> None:
+    room = Room("d")
+    (reader,) = joined(room, Grant.READ)
+    proposal = sync(room, reader, A)
+    room.receive(reader, SyncStatus(b"\x03"), 0)
+    assert room.probed(proposal, holds_new=True) == []
+    assert room.receive(reader, SyncStatus(b"\x04"), 0) == []
+
+
+def test_r4_the_only_author_sees_its_update_after_the_commit() -> None:
+    room = Room("d")
+    ann, ben = joined(room, Grant.WRITE, Grant.WRITE)
+    effects = room.integrated(Integrated(taken=(write(room, ann, A),), merged=A))
+    assert effects[0] == Broadcast(Update(A), frozenset({ann}))
+    assert room.committed(recorded(effects)) == [Send(ann, Update(A))]
+    assert ben in room.sessions
+
+
+def test_r4_authors_who_share_a_batch_all_see_it_after_the_commit() -> None:
+    room = Room("d")
+    ann, ben, _cat = joined(room, Grant.WRITE, Grant.WRITE, Grant.WRITE)
+    effects = room.integrated(Integrated(taken=(write(room, ann, A), write(room, ben, B)), merged=AB))
+    assert effects[0] == Broadcast(Update(AB), frozenset({ann, ben}))
+    assert room.committed(recorded(effects)) == [Send(ann, Update(AB)), Send(ben, Update(AB))]
+
+
+def test_r4_who_asks_with_sync_statuses_sees_a_shared_batch_at_once_and_its_own_never() -> None:
+    room = Room("d")
+    ann, ben = joined(room, Grant.WRITE, Grant.WRITE)
+    room.receive(ann, SyncStatus(b"\x00"), 0)
+    effects = room.integrated(Integrated(taken=(write(room, ann, A), write(room, ben, B)), merged=AB))
+    assert effects[0] == Broadcast(Update(AB), frozenset({ben}))
+    assert Send(ann, Update(AB)) not in room.committed(recorded(effects))
+    effects = room.integrated(Integrated(taken=(write(room, ann, A),), merged=A))
+    assert effects[0] == Broadcast(Update(A), frozenset({ann}))
+    assert room.committed(recorded(effects)) == []
+
+
+def test_r5_what_another_node_sends_is_broadcast_only() -> None:
+    room = Room("d")
+    joined(room, Grant.WRITE)
+    assert room.heard(A) == [Broadcast(Update(A))]
+    assert room.heard(None) == []
+
+
+def test_r6_r7_updates_are_recorded_as_received_and_published_merged() -> None:
+    room = Room("d")
+    ann, ben = joined(room, Grant.WRITE, Grant.WRITE)
+    effects = room.integrated(Integrated(taken=(write(room, ann, A), write(room, ben, B)), merged=AB))
+    assert effects[1] == Publish(Update(AB))
+    assert recorded(effects).updates == ((A, "u0"), (B, "u1"))
+
+
+def test_r8_a_long_commit_shows_the_authors_of_a_batch_each_others_edits() -> None:
+    room = Room("d")
+    ann, ben = joined(room, Grant.WRITE, Grant.WRITE)
+    shared = recorded(room.integrated(Integrated(taken=(write(room, ann, A), write(room, ben, B)), merged=AB)))
+    assert room.delayed(shared) == [Send(ann, Update(B)), Send(ben, Update(A))]
+    alone = recorded(room.integrated(Integrated(taken=(write(room, ann, A),), merged=A)))
+    assert room.delayed(alone) == []
+
+
+def test_r9_an_update_that_waits_is_taken_and_its_sender_asked_once() -> None:
+    room = Room("d")
+    (ann,) = joined(room, Grant.WRITE)
+    first, second = write(room, ann, A), write(room, ann, B)
+    effects = room.integrated(Integrated(taken=(first,), merged=A, waiting=(first,)))
+    assert Greet(ann) in effects
+    assert recorded(effects).updates == ((A, "u0"),)
+    effects = room.integrated(Integrated(taken=(second,), merged=B, waiting=(second,)))
+    assert Greet(ann) in effects, "something was taken in between, so it may be asked again"
+
+
+def test_r10_k4_a_repetition_is_confirmed_after_what_it_repeats() -> None:
+    room = Room("d")
+    (ann,) = joined(room, Grant.WRITE)
+    proposal = write(room, ann, A)
+    effects = room.integrated(Integrated(repeated=(proposal,)))
+    receipt = recorded(effects)
+    assert len(effects) == 1
+    assert receipt.updates == ()
+    assert room.committed(receipt) == [Send(ann, Update(A))]
+
+
+def test_r10_a_repetition_without_structs_is_not_echoed() -> None:
+    room = Room("d")
+    (ann,) = joined(room, Grant.WRITE)
+    assert settle(room, sync(room, ann)) == []
+
+
+def test_k2_a_refused_update_is_never_acknowledged() -> None:
+    room = Room("d")
+    (ann,) = joined(room, Grant.WRITE)
+    settle(room, sync(room, ann))
+    proposal = write(room, ann, A)
+    room.receive(ann, SyncStatus(b"\x01"), 0)
+    effects = room.integrated(Integrated(refused=((proposal, CloseCode.MALFORMED, "bad"),)))
+    assert effects == [Disconnect(ann, CloseCode.MALFORMED, "bad")]
+
+
+def test_k3_a_sync_status_waits_for_every_write_before_it() -> None:
+    room = Room("d")
+    (ann,) = joined(room, Grant.WRITE)
+    settle(room, sync(room, ann))
+    first = recorded(room.integrated(Integrated(taken=(write(room, ann, A),), merged=A)))
+    assert room.receive(ann, SyncStatus(b"\x01"), 0) == []
+    second = recorded(room.integrated(Integrated(taken=(write(room, ann, B),), merged=B)))
+    assert room.receive(ann, SyncStatus(b"\x02"), 0) == []
+    assert Send(ann, SyncStatus(b"\x01")) in room.committed(first)
+    assert Send(ann, SyncStatus(b"\x02")) in room.committed(second)
+    assert room.receive(ann, SyncStatus(b"\x02"), 0) == [Send(ann, SyncStatus(b"\x02"))], (
+        "a heartbeat when all is saved"
+    )
+
+
+def test_k3_only_the_newest_due_status_is_echoed() -> None:
+    room = Room("d")
+    (ann,) = joined(room, Grant.WRITE)
+    settle(room, sync(room, ann))
+    receipt = recorded(room.integrated(Integrated(taken=(write(room, ann, A),), merged=A)))
+    for version in (b"\x01", b"\x02", b"\x03"):
+        room.receive(ann, SyncStatus(version), 0)
+    assert room.committed(receipt) == [Send(ann, SyncStatus(b"\x03"))]
+
+
+def test_k3_nothing_is_echoed_before_the_first_sync_step_2_is_saved() -> None:
+    room = Room("d")
+    (ann,) = joined(room, Grant.WRITE)
+    assert room.receive(ann, SyncStatus(b"\x05"), 0) == [], "offline edits may still be in the browser"
+    proposal = sync(room, ann, A)
+    effects = room.integrated(Integrated(taken=(proposal,), merged=A))
+    assert room.receive(ann, SyncStatus(b"\x05"), 0) == []
+    assert Send(ann, SyncStatus(b"\x05")) in room.committed(recorded(effects))
+
+
+def test_w4_a_few_unknown_messages_are_ignored_and_many_close() -> None:
+    room = Room("d")
+    (ann,) = joined(room, Grant.WRITE)
+    for _ in range(MAX_UNKNOWN_MESSAGES):
+        assert room.receive(ann, Unknown(77), 0) == []
+    (effect,) = room.receive(ann, Unknown(77), 0)
+    assert isinstance(effect, Disconnect)
+    assert effect.code is CloseCode.MALFORMED
+
+
+def test_awareness_is_flushed_once_without_its_author_and_published() -> None:
+    room = Room("d")
+    ann, _ = joined(room, Grant.WRITE, Grant.WRITE)
+    entry = AwarenessEntry(1, 1, b"{}")
+    assert room.receive(ann, Awareness((entry,)), 0) == []
+    assert room.flush_awareness() == [
+        Broadcast(Awareness((entry,)), frozenset({ann})),
+        Publish(Awareness((entry,))),
+    ]
+    assert room.flush_awareness() == []
+
+
+def test_r5_awareness_of_another_node_is_not_published_again() -> None:
+    room = Room("d")
+    joined(room, Grant.WRITE)
+    entry = AwarenessEntry(1, 1, b"{}")
+    room.awareness.receive_from_node("other", (entry,), 0)
+    assert room.flush_awareness() == [Broadcast(Awareness((entry,)))]
+
+
+def test_a2_a_session_that_leaves_is_removed_for_the_others() -> None:
+    room = Room("d")
+    ann, _ = joined(room, Grant.WRITE, Grant.WRITE)
+    room.receive(ann, Awareness((AwarenessEntry(1, 1, b"{}"),)), 0)
+    room.flush_awareness()
+    room.leave(ann, 1)
+    assert room.flush_awareness()[0] == Broadcast(Awareness((AwarenessEntry(1, 1, None),)))
+    room.leave(ann, 2)
+    assert room.flush_awareness() == []
+
+
+def test_query_awareness_is_answered_with_everybody() -> None:
+    room = Room("d")
+    ann, ben = joined(room, Grant.WRITE, Grant.READ)
+    room.receive(ann, Awareness((AwarenessEntry(1, 1, b"{}"),)), 0)
+    assert room.receive(ben, QueryAwareness(), 0) == [Send(ben, Awareness((AwarenessEntry(1, 1, b"{}"),)))]
+
+
+def test_r11_everybody_hears_something_every_period() -> None:
+    room = Room("d", keep_alive_every=10)
+    joined(room, Grant.WRITE)
+    assert room.tick(100) == [Broadcast(KEEP_ALIVE)]
+    assert room.tick(105) == []
+    assert room.tick(110) == [Broadcast(KEEP_ALIVE)]
+
+
+def test_r11_a_sync_status_that_has_to_wait_is_kept_alive_sooner() -> None:
+    room = Room("d")
+    ann, _ = joined(room, Grant.WRITE, Grant.WRITE)
+    room.tick(100)
+    room.receive(ann, SyncStatus(b"\x01"), 100.0)
+    assert room.tick(100.5) == []
+    assert room.tick(101.5) == [Send(ann, KEEP_ALIVE)]
