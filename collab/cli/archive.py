@@ -7,7 +7,8 @@ some systems). A folder without a manifest is an export that did not end.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,7 +16,7 @@ from collab.cli.console import fail
 from collab.protocol.names import canonical_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -23,6 +24,22 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 VERSION = 1
+_OWN_NAME = re.compile(r"\d{8,}(-\d+)?\.update")
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file to import."""
+
+    path: Path
+    sha256: str | None
+
+    def content(self) -> bytes:
+        """Its bytes, checked."""
+        content = self.path.read_bytes()
+        if self.sha256 is not None and sha256(content).hexdigest() != self.sha256:
+            fail(f"{self.path} is not the file that was exported: its checksum differs.")
+        return content
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +47,11 @@ class Entry:
     """One document to import."""
 
     name: str
-    title: str | None
-    meta: Mapping[str, Any]
-    file: Path
-    sha256: str | None
-
-    def content(self) -> bytes:
-        """The file's bytes, checked."""
-        content = self.file.read_bytes()
-        if self.sha256 is not None and sha256(content).hexdigest() != self.sha256:
-            fail(f"{self.file} is not the file that was exported: its checksum differs.")
-        return content
+    file: File
+    title: str | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    waiting: tuple[File, ...] = ()
+    """Updates that wait for another one, which never came; kept, so that nothing that was saved is lost."""
 
 
 class Writer:
@@ -62,10 +73,9 @@ class Writer:
             fail(f"{self._folder} is not empty; an export needs a folder of its own.", code=2)
         return self
 
-    def add(self, document: Document, update: bytes) -> None:
+    def add(self, document: Document, update: bytes, waiting: Sequence[bytes] = ()) -> None:
         """Write one document."""
-        file = self._folder / f"{len(self._entries) + 1:08}.update"
-        file.write_bytes(update)
+        number = f"{len(self._entries) + 1:08}"
         self._entries.append(
             {
                 "name": document.name,
@@ -73,10 +83,14 @@ class Writer:
                 "meta": dict(document.meta),
                 "created_at": document.created_at.isoformat(),
                 "seq": document.seq,
-                "file": file.name,
-                "sha256": sha256(update).hexdigest(),
+                **self._write(f"{number}.update", update),
+                "waiting": [self._write(f"{number}-{at}.update", one) for at, one in enumerate(waiting, 1)],
             }
         )
+
+    def _write(self, name: str, update: bytes) -> dict[str, str]:
+        (self._folder / name).write_bytes(update)
+        return {"file": name, "sha256": sha256(update).hexdigest()}
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         """Write the manifest, unless something went wrong."""
@@ -102,7 +116,11 @@ def read(folder: Path) -> list[Entry]:
 
 
 def _entry(folder: Path, item: Mapping[str, Any]) -> Entry:
-    file = str(item["file"])
-    if not file.removesuffix(".update").isdigit():  # nothing but our own names: no way out of the folder
-        raise ValueError(file)
-    return Entry(canonical_name(item["name"]), item["title"], dict(item["meta"]), folder / file, str(item["sha256"]))
+    waiting = tuple(_file(folder, file) for file in item["waiting"])
+    return Entry(canonical_name(item["name"]), _file(folder, item), item["title"], dict(item["meta"]), waiting)
+
+
+def _file(folder: Path, item: Mapping[str, Any]) -> File:
+    if not _OWN_NAME.fullmatch(item["file"]):  # there is no way out of the folder
+        raise ValueError("not a file of ours")
+    return File(folder / item["file"], str(item["sha256"]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 from uuid import uuid4
@@ -17,11 +18,12 @@ import typer
 from collab.cli import archive
 from collab.cli.console import fail, note, settings
 from collab.cli.progress import progress
-from collab.cli.workshop import open_both
-from collab.engine.port import Compose, Engine, Format, Render
+from collab.cli.workshop import open_both, open_store
+from collab.engine.port import Compose, Engine, Fold, Folded, Format, Render
 from collab.errors import CollabError, DocumentExists, DocumentMissing
 from collab.protocol.names import canonical_name
-from collab.store.port import LogEntry, Store
+from collab.protocol.yjs import scan_update
+from collab.store.port import LogEntry, Store, StoreStatus
 
 _Database = Annotated[
     str | None,
@@ -39,20 +41,16 @@ def migrate(*, database: _Database = None) -> None:
 
     Safe to repeat, and to run from several machines at once.
     """
-    from collab.store import migrate as schema
+    wanted = settings(database=database, migrate=True)
 
-    wanted = settings(database=database)
-    url = wanted.database.get_secret_value()
-    try:
-        before = schema.current(url)
-        schema.upgrade(url)
-    except (CollabError, OSError):
-        raise
-    except Exception as error:  # whatever the drivers raise; their text may hold the URL
-        fail(f"The database {wanted.database_shown} could not be migrated: {type(error).__name__}.")
-    after = schema.current(url)
-    change = "is up to date" if before == after else f"{before or 'empty'} -> {after}"
-    note(f"{wanted.database_shown}: {change}")
+    async def run() -> StoreStatus:
+        async with open_store(wanted) as store:
+            return await store.check()
+
+    status = asyncio.run(run())
+    if not status.ok:
+        fail(f"{status.detail}.")
+    note(f"{wanted.database_shown} is at schema {status.schema}.")
 
 
 def export(
@@ -97,11 +95,22 @@ async def _export_one(wanted: Any, name: str, form: Format, root: str | None) ->
         return await _render(store, engine, name, form, root)
 
 
-async def _render(store: Store, engine: Engine, name: str, form: Format, root: str | None = None) -> bytes:
+async def _render(store: Store, engine: Engine, name: str, form: Format, root: str | None) -> bytes:
+    return cast("bytes", await engine.run(Render(await _load(store, name), form, root)))
+
+
+async def _fold(store: Store, engine: Engine, name: str) -> tuple[bytes, list[bytes]]:
+    updates = await _load(store, name)
+    folded = cast("Folded", await engine.run(Fold(updates)))
+    waiting = set(range(len(updates))).difference(folded.covered)
+    return folded.update, [updates[at] for at in sorted(waiting)]
+
+
+async def _load(store: Store, name: str) -> tuple[bytes, ...]:
     stored = await store.log.load(name)
     for damage in stored.damage:
         note(f"collab: {name}: {damage}.")
-    return cast("bytes", await engine.run(Render(stored.all_updates, form, root)))
+    return stored.all_updates
 
 
 async def _export_all(wanted: Any, folder: Path) -> int:
@@ -113,7 +122,7 @@ async def _export_all(wanted: Any, folder: Path) -> int:
                 page = await store.documents.list(after=after, limit=PAGE)
                 for document in page.documents:
                     try:
-                        writer.add(document, await _render(store, engine, document.name, "update"))
+                        writer.add(document, *await _fold(store, engine, document.name))
                     except CollabError as error:
                         note(f"collab: {document.name}: {error}.")
                         skipped += 1
@@ -148,7 +157,7 @@ def import_(
         form = format or _FORMATS.get(source.suffix.lower())
         if form is None:
             fail(f"What {source.name} holds is not clear from its ending; say --format.", code=2)
-        entry = archive.Entry(canonical_name(name or source.stem), None, {}, source, None)
+        entry = archive.Entry(canonical_name(name or source.stem), archive.File(source, None))
         created, skipped = asyncio.run(_import(wanted, [entry], form, root, skip_existing=skip_existing))
     note(f"{created} documents created" + (f", {skipped} were there already" if skipped else ""))
 
@@ -161,16 +170,18 @@ async def _import(
     *,
     skip_existing: bool,
 ) -> tuple[int, int]:
-    node, created, skipped = f"import-{uuid4().hex}", 0, 0
+    node, numbers, created, skipped = f"import-{uuid4().hex}", count(1), 0, 0
     async with open_both(wanted) as (store, engine):
         if not skip_existing:
             await _refuse_taken(store, entries)
         with progress("Importing") as advance:
-            for number, entry in enumerate(entries):
-                update = cast("bytes", await engine.run(Compose(entry.content(), form, root)))
-                first = LogEntry(entry.name, update, node, number)
+            for entry in entries:
+                update = cast("bytes", await engine.run(Compose(entry.file.content(), form, root)))
+                waiting = [_scanned(file.content()) for file in entry.waiting]
+                logged = [LogEntry(entry.name, one, node, next(numbers)) for one in (update, *waiting)]
                 try:
-                    await store.documents.create(entry.name, title=entry.title, meta=entry.meta, entry=first)
+                    await store.documents.create(entry.name, title=entry.title, meta=entry.meta, entry=logged[0])
+                    await store.log.append(logged[1:])
                     created += 1
                 except DocumentExists:
                     if not skip_existing:
@@ -178,6 +189,12 @@ async def _import(
                     skipped += 1
                 advance(len(entries))
     return created, skipped
+
+
+def _scanned(update: bytes) -> bytes:
+    # The engine refuses to take an update that waits for others as a document, so only its form is checked.
+    scan_update(update)
+    return update
 
 
 async def _refuse_taken(store: Store, entries: list[archive.Entry]) -> None:

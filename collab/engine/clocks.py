@@ -21,7 +21,7 @@ def is_known(scan: UpdateScan, known: Mapping[int, int]) -> bool:
 def first_blocker(scan: UpdateScan, known: Mapping[int, int]) -> Blocker | None:
     """Return something ``scan``'s update waits for, or None when all of it can be integrated over ``known``.
 
-    Structs that wait for each other in a circle are not seen here.
+    Structs that wait for each other in a circle are not seen here: see `may_be_circular`.
     """
     reach: dict[int, int] = {}
     for client, ranges in scan.ranges.items():
@@ -39,6 +39,11 @@ def first_blocker(scan: UpdateScan, known: Mapping[int, int]) -> Blocker | None:
         if clock > known.get(client, 0) and clock > reach.get(client, 0):
             return client, clock
     return None
+
+
+def may_be_circular(scan: UpdateScan, known: Mapping[int, int]) -> bool:
+    """Whether structs of several clients in one update need each other, so that they might do so in a circle."""
+    return any(clock > known.get(client, 0) for client, clock in scan.needs.items())
 
 
 def merge_order(scans: Mapping[int, UpdateScan]) -> tuple[list[int], list[int]]:

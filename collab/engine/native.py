@@ -6,12 +6,13 @@ checks bytes: callers scan them first (`collab.protocol.yjs`), and real crashes 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from typing import NoReturn
 
 from pycrdt import get_update as _get_update
 from pycrdt import merge_updates as _merge_updates
 from pycrdt._pycrdt import Doc as _Doc
+from pycrdt._pycrdt import Subscription
 
 from collab.protocol.yjs import EMPTY_UPDATE
 
@@ -23,65 +24,82 @@ class NativePanic(Exception):
     """Native code gave up half way: the document it worked on can no longer be trusted."""
 
 
-@contextmanager
-def _panics() -> Iterator[None]:
-    """Let through what says that bytes could not be read; all else leaves a document half changed."""
-    try:
-        yield
-    except BaseException as error:
-        unread = isinstance(error, ValueError) and not str(error).startswith("Cannot apply")
-        if unread or not (isinstance(error, Exception) or type(error).__name__ == "PanicException"):
-            raise
-        raise NativePanic(str(error)[:200]) from error
+def _raise_panic(error: BaseException) -> NoReturn:
+    """Raise `NativePanic`, or ``error`` itself when it only says that bytes could not be read.
+
+    Everything else leaves a document half changed.
+    """
+    unread = isinstance(error, ValueError) and not str(error).startswith("Cannot apply")
+    if unread or not (isinstance(error, Exception) or type(error).__name__ == "PanicException"):
+        raise error
+    raise NativePanic(str(error)[:200]) from error
 
 
 class NativeDoc:
-    """One yrs document without its Python wrapper: no roots, no events, one observer that sets a flag."""
+    """One yrs document without its Python wrapper: no roots, no events, one observer that sets a flag.
+
+    The observer comes with the first question whether something changed: it makes every commit encode what changed,
+    which a load must not pay for.
+    """
 
     def __init__(self) -> None:
         self._doc = _Doc(None, None, None)
         self._changed = False
-        self._subscription = self._doc.observe(self._mark)
+        self._subscription: Subscription | None = None
 
     def _mark(self, _event: object) -> None:
         self._changed = True
 
-    def apply(self, update: bytes) -> bool:
-        """Apply and tell whether anything changed.
-
-        Raises `ValueError` for bytes that cannot be decoded (nothing was applied) and `NativePanic`.
-        """
-        self._changed = False
-        with _panics():
+    def fill(self, update: bytes) -> None:
+        """Apply a large update whose effect is not asked for. Raises like `apply`."""
+        try:
             transaction = self._doc.create_transaction()
             try:
                 self._doc.apply_update(transaction, update)
                 transaction.commit()
             finally:
                 transaction.drop()
+        except BaseException as error:
+            _raise_panic(error)
+
+    def apply(self, update: bytes) -> bool:
+        """Apply and tell whether anything changed.
+
+        Raises `ValueError` for bytes that cannot be decoded (nothing was applied) and `NativePanic`.
+        """
+        if self._subscription is None:
+            self._subscription = self._doc.observe(self._mark)
+        self._changed = False
+        self.fill(update)
         return self._changed
 
     def state_vector(self) -> bytes:
         """Return the encoded state vector."""
-        with _panics():
+        try:
             transaction = self._doc.create_transaction()
             try:
                 return self._doc.get_state(transaction)
             finally:
                 transaction.drop()
+        except BaseException as error:
+            _raise_panic(error)
 
     def update_since(self, state_vector: bytes) -> bytes:
         """Return what a replica with ``state_vector`` lacks, and the whole delete set."""
-        with _panics():
+        try:
             transaction = self._doc.create_transaction()
             try:
                 return self._doc.get_update(transaction, state_vector)
             finally:
                 transaction.drop()
+        except BaseException as error:
+            _raise_panic(error)
 
     def close(self) -> None:
         """Let go; a document with a living observer would never be freed."""
-        self._subscription.drop()
+        if self._subscription is not None:
+            self._subscription.drop()
+            self._subscription = None
 
 
 def merge(updates: Sequence[bytes]) -> bytes:
@@ -89,16 +107,20 @@ def merge(updates: Sequence[bytes]) -> bytes:
     if not updates:
         return EMPTY_UPDATE
     level = list(updates)
-    with _panics():
+    try:
         while len(level) > 1:
             level = [
                 _merge_updates(*level[start : start + MERGE_ARITY]) if start + 1 < len(level) else level[start]
                 for start in range(0, len(level), MERGE_ARITY)
             ]
+    except BaseException as error:
+        _raise_panic(error)
     return level[0]
 
 
 def is_contained(update: bytes, state_vector: bytes) -> bool:
     """Whether the structs of ``update`` are all below ``state_vector`` (deletions are not looked at)."""
-    with _panics():
+    try:
         return _get_update(update, state_vector)[0] == 0
+    except BaseException as error:
+        _raise_panic(error)

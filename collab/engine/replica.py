@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-from collab.engine.clocks import covered, first_blocker, is_known, merge_order
+from collab.engine.clocks import covered, first_blocker, is_known, may_be_circular, merge_order
 from collab.engine.native import NativeDoc, NativePanic, is_contained, merge
 from collab.engine.port import Diff, Integration, Loaded, Outcome, Verdict
 from collab.engine.split import Split, split_update
@@ -82,7 +82,9 @@ class Replica:
         else:
             raise NativePanic("too many updates that cannot be read")
         self._size_estimate = sum(map(len, updates))
-        waiting = tuple(index for index, scan in scans.items() if not is_known(scan, self._known))
+        waiting: tuple[int, ...] = ()
+        if self._waiting:
+            waiting = tuple(index for index, scan in scans.items() if not is_known(scan, self._known))
         refused = tuple(index for index in range(len(updates)) if index not in scans)
         return Loaded(self._doc.state_vector(), waiting, refused)
 
@@ -107,27 +109,31 @@ class Replica:
 
     def _apply_all(self, updates: Sequence[bytes], order: list[int]) -> set[int]:
         """Apply the updates at ``order`` as one, or return the index of one that makes that fail."""
-        if not self._applies([updates[index] for index in order]):
+        merged = self._fill([updates[index] for index in order])
+        if merged is None:
             low, high = 0, len(order)  # the shortest prefix that fails ends with a culprit
             while high - low > 1:
                 middle = (low + high) // 2
-                if self._applies([updates[index] for index in order[:middle]]):
-                    low = middle
-                else:
+                if self._fill([updates[index] for index in order[:middle]]) is None:
                     high = middle
+                else:
+                    low = middle
             return {order[low]}
-        self._applied = [(index, updates[index], True) for index in order]
         self._relearn()
+        if not is_contained(merged, self._doc.state_vector()):
+            self._applied = [(index, updates[index], True) for index in order]
         return set()
 
-    def _applies(self, updates: list[bytes]) -> bool:
+    def _fill(self, updates: list[bytes]) -> bytes | None:
+        """Start again with ``updates`` merged into one; return that, or None when native code cannot take it."""
         self._doc.close()
         self._doc = NativeDoc()
         try:
-            self._doc.apply(merge(updates))
+            merged = merge(updates)
+            self._doc.fill(merged)
         except (NativePanic, ValueError):
-            return False
-        return True
+            return None
+        return merged
 
     # Integrating
 
@@ -192,11 +198,12 @@ class Replica:
 
     def _apply(self, index: int, update: bytes, scan: UpdateScan) -> tuple[bool, list[int]]:
         """Give to the document what is complete; tell whether it changed and which clients' clocks moved."""
+        known = self._known
         changed = self._doc.apply(update)
-        self._applied.append((index, update, changed))
+        if scan.needs and may_be_circular(scan, known):
+            self._applied.append((index, update, changed))
         if changed:
             self._size_estimate += len(update)
-        known = self._known
         moved: list[int] = []
         for client, ranges in scan.ranges.items():
             clock = ranges[-1][1]
@@ -261,7 +268,7 @@ class Replica:
     def _rebuild(self, whole: bytes) -> None:
         self._doc.close()
         self._doc = NativeDoc()
-        self._doc.apply(whole)
+        self._doc.fill(whole)
         self._relearn()
 
     def _relearn(self) -> None:

@@ -1,7 +1,7 @@
 """One document being edited on this node: its `Room`, its pump, its ear on the bus. Performs what the room decides.
 
-The pump is the only one that talks to the engine about this document. While a batch is with the engine, whatever
-arrives gathers; the next batch takes it all. So an idle room answers at once and a busy one batches by itself.
+Sessions bring frames, the pump brings the engine's verdicts, the recorder its commits: each becomes effects, and the
+effects become frames in outboxes, envelopes on the bus and receipts in the recorder's queue. Nothing here waits.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import structlog
 
 from collab.bus.port import Envelope, Kind
-from collab.engine.port import Verdict
 from collab.errors import CloseCode, CollabError, MalformedMessage, close_code_for, error_for
 from collab.node.loaded_document import LoadedDocument
-from collab.node.outbox import Flow, Frame, Outbox
+from collab.node.outbox import Frame, Outbox
+from collab.node.pump import Pump
 from collab.protocol.dialects.y_websocket import decode, encode
-from collab.protocol.messages import Awareness, SyncStep2, Update
+from collab.protocol.messages import Awareness, Update
 from collab.room import (
     Answer,
     Broadcast,
@@ -27,7 +27,6 @@ from collab.room import (
     Greet,
     Identity,
     Integrate,
-    Integrated,
     Proposal,
     Publish,
     Receipt,
@@ -38,10 +37,10 @@ from collab.room import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from collab.bus.port import Bus, Subscription
-    from collab.engine.port import Engine, Integration
+    from collab.engine.port import Engine
     from collab.node.compactor import Compactor
     from collab.node.connections import ConnectionManager
     from collab.node.counters import Counters
@@ -95,25 +94,24 @@ class LiveRoom:
             name, keep_alive_every=self._limits.keep_alive_every, expire_after=self._limits.awareness_expires_after
         )
         self._document = LoadedDocument(name, around.engine, around.log, around.counters, self._unsaved_updates)
-        self._proposals: list[Proposal] = []
-        self._heard: list[bytes] = []
-        """Updates from other nodes."""
-        self._asks: list[Answer] = []
-        self._greets: dict[Session, None] = {}
+        self._pump = Pump(
+            self._room,
+            self._document,
+            around.counters,
+            perform=self._perform,
+            failed=self._fail,
+            rested=lambda: self._settled.set(),
+        )
         self._unsaved: dict[Receipt, None] = {}
-        self._held_bytes = 0
-        self._slow: dict[Outbox, None] = {}
+        self._unsaved_bytes = 0
         self._paused: dict[Outbox, None] = {}
         self._submitted: dict[Session, asyncio.Future[None]] = {}
-        self._wake = asyncio.Event()
         self._settled = asyncio.Event()
         """Set whenever `saved` may have become true."""
-        self._working = False
         self._awareness_due = False
         self._published = 0
         self._last_sent: tuple[Message, Frame] | None = None
         self._subscription: Subscription | None = None
-        self._task: asyncio.Task[None] | None = None
 
     # life
 
@@ -127,12 +125,12 @@ class LiveRoom:
             raise
         self._around.compactor.loaded(self.name, stored)
         self.empty_since = asyncio.get_running_loop().time()
-        self._task = asyncio.create_task(self._run(), name=f"room {self.name}")
+        self._pump.start(f"room {self.name}")
 
     @property
     def saved(self) -> bool:
         """Whether nothing is on its way to the log."""
-        return not (self._proposals or self._heard or self._unsaved or self._working)
+        return self._pump.resting and not self._unsaved
 
     async def wait_saved(self) -> None:
         """Return when `saved`; while the database is away that takes as long as it is."""
@@ -148,9 +146,7 @@ class LiveRoom:
     async def close(self) -> None:
         """Stop the pump, leave the bus, free the engine's copy."""
         self.closed = self.closed or CloseCode.RESTART
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._pump.stop()
         if self._subscription is not None:
             await self._subscription.close()
         await self._document.forget()
@@ -161,7 +157,7 @@ class LiveRoom:
         if self.closed is not None:
             return
         self.closed = code
-        self._wake.set()
+        self._pump.finish()
         for outbox in tuple(self._around.connections.in_room(self.name).values()):
             outbox.connection.close(code)
         for waiter in self._submitted.values():
@@ -174,7 +170,7 @@ class LiveRoom:
     def join(self, session: Session, outbox: Outbox) -> None:
         """Let a session in. Raises `Overloaded`. Call only while ``closed`` is None."""
         self._around.connections.add(self.name, session, outbox)
-        outbox.belongs_to(self._note_slow)
+        outbox.belongs_to(self._pump.note_slow)
         self._perform(self._room.join(session, self._now()))
 
     def leave(self, session: Session) -> None:
@@ -182,10 +178,9 @@ class LiveRoom:
         now = self._now()
         outbox = self._around.connections.outbox(self.name, session)
         self._around.connections.remove(self.name, session)
+        self._pump.drop(session, outbox)
         if outbox is not None:
-            self._slow.pop(outbox, None)
             self._paused.pop(outbox, None)
-        self._greets.pop(session, None)
         self._perform(self._room.leave(session, now))
         if not self._room.sessions:
             self.empty_since = now
@@ -206,14 +201,6 @@ class LiveRoom:
                     self._flush_awareness_soon()
         except MalformedMessage as error:
             self._disconnect(Disconnect(session, CloseCode.MALFORMED, str(error)))
-
-    def outbox(self, session: Session) -> Outbox | None:
-        """Where to write to a session, or None when it is not here."""
-        return self._around.connections.outbox(self.name, session)
-
-    def _note_slow(self, outbox: Outbox) -> None:
-        self._slow[outbox] = None
-        self._wake.set()
 
     async def submit(self, update: bytes, author: str | None) -> None:
         """Bring in an update from outside any session; returns after the commit.
@@ -241,7 +228,7 @@ class LiveRoom:
         """The receipt is in the log."""
         self._unsaved.pop(receipt, None)
         self._settled.set()
-        self._held_bytes -= sum(len(update) for update, _ in receipt.updates)
+        self._unsaved_bytes -= sum(len(update) for update, _ in receipt.updates)
         self._perform(self._room.committed(receipt))
         self._around.counters.edit_to_acknowledgement_s.observe(self._now() - receipt.arrived_at)
         if self._submitted:
@@ -265,115 +252,6 @@ class LiveRoom:
     def _unsaved_updates(self) -> list[bytes]:
         return [update for receipt in self._unsaved for update, _ in receipt.updates]
 
-    # the pump
-
-    async def _run(self) -> None:
-        while self.closed is None:
-            self._wake.clear()
-            if not (self._proposals or self._heard or self._asks or self._greets or self._slow):
-                self._working = False
-                self._settled.set()
-                await self._wake.wait()
-            self._working = True
-            try:
-                await self._turn()
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:
-                self._fail(error)
-        self._working = False
-        self._proposals.clear()  # whoever sent them is told to come back, and brings them again
-        self._heard.clear()
-        self._settled.set()
-
-    async def _turn(self) -> None:
-        if self._slow:
-            await self._see_to_slow_readers()
-        if self._greets:
-            vector = await self._document.state_vector()
-            greets, self._greets = self._greets, {}
-            for session in greets:
-                self._perform(self._room.greet(session, vector))
-        if self._proposals:
-            proposals, self._proposals = self._proposals, []
-            await self._integrate([proposal for proposal in proposals if not proposal.probe])
-            await self._probe([proposal for proposal in proposals if proposal.probe])
-        if self._heard:
-            heard, self._heard = self._heard, []
-            async for _, answer in self._document.integrate(heard):
-                self._perform(self._room.heard(answer.merged))
-        if self._asks:
-            asks, self._asks = self._asks, []
-            for ask in asks:
-                await self._answer(ask)
-
-    async def _integrate(self, proposals: Sequence[Proposal]) -> None:
-        if not proposals:
-            return
-        async for indexes, answer in self._document.integrate([proposal.update for proposal in proposals]):
-            batch = [proposals[index] for index in indexes]
-            self._perform(self._room.integrated(self._sort(batch, answer)))
-            self._around.counters.broadcast_s.observe(self._now() - batch[0].arrived_at)
-
-    def _sort(self, proposals: Sequence[Proposal], answer: Integration) -> Integrated:
-        counts = self._around.counters.updates
-        taken, waiting, repeated, structless, refused = [], [], [], [], []
-        for proposal, outcome in zip(proposals, answer.outcomes, strict=True):
-            verdict = outcome.verdict
-            counts[verdict.value] += 1
-            if verdict is Verdict.INTEGRATED:
-                taken.append(proposal)
-                continue
-            if verdict is Verdict.PENDING:
-                taken.append(proposal)
-                waiting.append(proposal)
-                continue
-            self._held_bytes -= len(proposal.update)
-            if verdict is Verdict.REDUNDANT:
-                repeated.append(proposal)
-                if outcome.empty:
-                    structless.append(proposal)
-            else:
-                refused.append((proposal, outcome.code or CloseCode.MALFORMED, outcome.detail))
-        return Integrated(
-            taken=tuple(taken),
-            merged=answer.merged,
-            waiting=tuple(waiting),
-            repeated=tuple(repeated),
-            structless=frozenset(structless),
-            refused=tuple(refused),
-        )
-
-    async def _probe(self, proposals: Sequence[Proposal]) -> None:
-        if not proposals:
-            return
-        answer = await self._document.probe([proposal.update for proposal in proposals])
-        for proposal, outcome in zip(proposals, answer.outcomes, strict=True):
-            self._held_bytes -= len(proposal.update)
-            self._perform(self._room.probed(proposal, holds_new=outcome.verdict is not Verdict.REDUNDANT))
-
-    async def _answer(self, ask: Answer) -> None:
-        if ask.session not in self._room.sessions:
-            return
-        try:
-            diff = await self._document.diff(ask.state_vector)
-        except MalformedMessage as error:
-            self._disconnect(Disconnect(ask.session, CloseCode.MALFORMED, str(error)))
-            return
-        self._perform([Send(ask.session, SyncStep2(diff.update))])
-
-    async def _see_to_slow_readers(self) -> None:
-        slow, self._slow = self._slow, {}
-        for outbox in slow:
-            if outbox.flow is Flow.FALLING:
-                # Everything integrated so far was written to it; nothing that follows will be.
-                outbox.fall_behind(await self._document.state_vector())
-            elif outbox.flow is Flow.DRAINED:
-                self._around.counters.slow_reader_diffs += 1
-                diff = await self._document.diff(outbox.catch_up())
-                outbox.write_always(Frame(encode(Update(diff.update))))
-                outbox.write_always(Frame(encode(Awareness(self._room.awareness.all()))))
-
     def _fail(self, error: Exception) -> None:
         code = close_code_for(error)
         if isinstance(error, CollabError):
@@ -388,9 +266,7 @@ class LiveRoom:
         for effect in effects:
             match effect:
                 case Integrate(proposal):
-                    self._proposals.append(proposal)
-                    self._held_bytes += len(proposal.update)
-                    self._wake.set()
+                    self._pump.propose(proposal)
                     if self._over_bound():
                         self._pause(proposal.session)
                 case Broadcast(message, except_):
@@ -399,15 +275,14 @@ class LiveRoom:
                     self._send(session, message)
                 case Record(receipt):
                     self._unsaved[receipt] = None
+                    self._unsaved_bytes += sum(len(update) for update, _ in receipt.updates)
                     self._around.recorder.record(self, receipt)
                 case Publish(message):
                     self._publish(message)
                 case Answer():
-                    self._asks.append(effect)
-                    self._wake.set()
+                    self._pump.ask(effect)
                 case Greet(session):
-                    self._greets[session] = None
-                    self._wake.set()
+                    self._pump.greet(session)
                 case Disconnect():
                     self._disconnect(effect)
 
@@ -460,8 +335,7 @@ class LiveRoom:
         if envelope.node == self._around.node:
             return
         if envelope.kind is Kind.UPDATE:
-            self._heard.append(envelope.payload)
-            self._wake.set()
+            self._pump.hear(envelope.payload)
             return
         for message in decode(envelope.payload, max_awareness_state_bytes=self._limits.max_awareness_bytes):
             if isinstance(message, Awareness):
@@ -470,8 +344,7 @@ class LiveRoom:
 
     def _missed(self) -> None:
         for session in self._room.sessions:
-            self._greets[session] = None
-        self._wake.set()
+            self._pump.greet(session)
 
     # awareness, and reading more slowly
 
@@ -486,7 +359,7 @@ class LiveRoom:
 
     def _over_bound(self) -> bool:
         return (
-            self._held_bytes > self._limits.unsaved_bytes
+            self._pump.waiting_bytes + self._unsaved_bytes > self._limits.unsaved_bytes
             or self._around.counters.unsaved_bytes > self._limits.unsaved_bytes_per_node
         )
 

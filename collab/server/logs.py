@@ -65,6 +65,7 @@ def set_up(level: str = "info", form: Literal["console", "json"] = "console", *,
 
 def clean(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Take tokens and control characters out of every text, and queries out of uvicorn's URLs."""
+    event.pop("color_message", None)  # uvicorn says everything a second time, in colours
     urls = str(event.get("logger", "")).startswith(_URL_LOGGERS)
     return {key: value if key == "exception" else _cleaned(value, urls=urls) for key, value in event.items()} | (
         {"exception": _without_tokens(event["exception"])} if "exception" in event else {}
@@ -102,5 +103,5 @@ def _take_over(handler: logging.Handler, level: str) -> None:
         logger.propagate = True
         logger.setLevel(logging.NOTSET)
     # One line per keystroke-sized frame is no use to anybody, not even when debugging.
-    for name in ("websockets", "httpcore", "httpx", "aiosqlite", "sqlalchemy.engine"):
+    for name in ("websockets", "httpcore", "httpx", "aiosqlite", "sqlalchemy.engine", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import async_playwright, expect
 
 from tests.support.server import RunningServer
@@ -25,10 +26,16 @@ if TYPE_CHECKING:
 
 CHROMIUM_VARIABLE = "PLAYWRIGHT_CHROMIUM_EXECUTABLE_PATH"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 # What a browser says by itself while a server is away; everything else in the console is the page's own.
 EXPECTED_AWAY = ("net::ERR_", "WebSocket connection to", "Failed to load resource")
 PATIENCE_MS = 20_000
@@ -56,13 +63,21 @@ def executable() -> str:
     return found
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[RunningServer]:
-    with RunningServer.start(database=f"sqlite:///{tmp_path / 'collab.db'}", log=tmp_path / "server.log") as running:
+@pytest.fixture(scope="session")
+def server() -> Iterator[RunningServer]:
+    """One server for every test that leaves it alone; each uses documents of its own."""
+    with RunningServer.start() as running:
         yield running
 
 
 @pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[RunningServer]:
+    """A server of the test's own, to be killed."""
+    with RunningServer.start(database=f"sqlite:///{tmp_path / 'collab.db'}", log=tmp_path / "server.log") as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser(executable: str) -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         launched = await playwright.chromium.launch(executable_path=executable, args=FLAGS)
@@ -107,6 +122,16 @@ class Person:
         for each in words:
             await expect(self.text).to_contain_text(each)
 
+    async def words(self) -> str:
+        """What is written, as HTML, without what the editor adds to show it."""
+        return str(
+            await self.text.evaluate(
+                "text => { const copy = text.cloneNode(true);"
+                " copy.querySelectorAll('.caret, .ProseMirror-separator, .ProseMirror-trailingBreak')"
+                ".forEach(added => added.remove()); return copy.innerHTML }"
+            )
+        )
+
     async def be(self, status: str) -> None:
         """Wait until the page says so."""
         await expect(self.status).to_have_text(status)
@@ -124,16 +149,15 @@ class Person:
 class People:
     """Makes them, and holds what they complained about."""
 
-    def __init__(self, browser: Browser, server: RunningServer) -> None:
+    def __init__(self, browser: Browser) -> None:
         self._browser = browser
-        self._server = server
         self.all: list[Person] = []
 
-    async def join(self, **options: Any) -> Person:
-        """A new person with an empty page; ``options`` go to the browser context."""
+    async def join(self, server: RunningServer, **options: Any) -> Person:
+        """A new person with an empty page, about to use ``server``; ``options`` go to the browser context."""
         context = await self._browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
         context.set_default_timeout(PATIENCE_MS)
-        person = Person(self._server, context, await context.new_page())
+        person = Person(server, context, await context.new_page())
         person.watch()
         self.all.append(person)
         return person
@@ -152,9 +176,9 @@ class People:
         ]
 
 
-@pytest.fixture
-async def people(browser: Browser, server: RunningServer) -> AsyncIterator[People]:
-    crowd = People(browser, server)
+@pytest_asyncio.fixture(loop_scope="session")
+async def people(browser: Browser) -> AsyncIterator[People]:
+    crowd = People(browser)
     yield crowd
     await crowd.leave()
     assert crowd.complaints() == []

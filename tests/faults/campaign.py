@@ -50,25 +50,26 @@ class Campaign:
         self, server: RunningServer, oracle: StockClients, rng: Random, *, rooms: int = 5, writers: int = 4
     ) -> None:
         self._server, self._oracle, self._rng = server, oracle, rng
-        self._rooms, self._writers_per_room = rooms, writers
+        self._rooms, self._per_room = rooms, writers
         self._generation = 0
-        self._histories: dict[str, History] = {}
-        self._writers: dict[str, list[Writer]] = {}
+        self.histories: dict[str, History] = {}
+        self.writers: dict[str, list[Writer]] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._gate = Gate()
+        self.gate = Gate()
+        self._struck_at = self._back_at = 0.0
 
     async def begin(self) -> None:
         """Fresh documents, fresh writers; returns when all are connected."""
         self._generation += 1
-        self._gate = Gate()
-        self._gate.open()
+        self.gate = Gate()
+        self.gate.open()
         run = f"{self._rng.getrandbits(40):x}"
         for room in range(self._rooms):
             document = f"kill:{run}:{self._generation}:{room}"
-            history = self._histories[document] = History()
-            numbers = range(1, self._writers_per_room + 1)
-            self._writers[document] = [self._writer(document, history, number) for number in numbers]
-        self._tasks = [asyncio.create_task(writer.run(), name=f"writer {writer.number}") for writer in self._everybody]
+            history = self.histories[document] = History()
+            numbers = range(1, self._per_room + 1)
+            self.writers[document] = [self._writer(document, history, number) for number in numbers]
+        self._tasks = [asyncio.create_task(writer.run(), name=f"writer {writer.number}") for writer in self.everybody]
         await self._connected()
 
     def _writer(self, document: str, history: History, number: int) -> Writer:
@@ -79,52 +80,56 @@ class Campaign:
             number,
             history=history,
             confirm=confirm,
-            gate=self._gate,
+            gate=self.gate,
             rng=Random(self._rng.getrandbits(64)),
         )
 
     @property
-    def _everybody(self) -> list[Writer]:
-        return [writer for writers in self._writers.values() for writer in writers]
+    def everybody(self) -> list[Writer]:
+        """Every writer of every room."""
+        return [writer for writers in self.writers.values() for writer in writers]
 
-    def _count(self) -> tuple[int, int]:
-        histories = self._histories.values()
+    def counted(self) -> tuple[int, int]:
+        """Updates submitted, updates acknowledged."""
+        histories = self.histories.values()
         return sum(len(one.submitted) for one in histories), sum(len(one.acknowledged) for one in histories)
 
     async def strike(self, target: Target) -> Strike:
         """Kill ``target`` at a random moment under load, check, and let everybody back in."""
-        await self._load_running()
+        await self.running()
         await asyncio.sleep(self._rng.uniform(0.0, LONGEST_WAIT_SECONDS))
-        started = time.perf_counter()
+        self._struck_at = self._back_at = time.perf_counter()
         problems = await (self._strike_engine() if target == "engine" else self._strike_gateway(target))
-        submitted, acknowledged = self._count()
-        for writer in self._everybody:
+        submitted, acknowledged = self.counted()
+        for writer in self.everybody:
             problems += writer.problems
             writer.problems.clear()
-        return Strike(target, submitted, acknowledged, time.perf_counter() - started, problems)
+        return Strike(target, submitted, acknowledged, self._back_at - self._struck_at, problems)
 
-    async def _load_running(self) -> None:
+    async def running(self) -> None:
+        """Wait until everybody is connected and acknowledgements come."""
         await self._connected()
-        _, before = self._count()
-        await until(lambda: self._count()[1] > before, "nothing is acknowledged any more")
+        _, before = self.counted()
+        await until(lambda: self.counted()[1] > before, "nothing is acknowledged any more")
 
     async def _connected(self) -> None:
-        await until(lambda: all(writer.connected.is_set() for writer in self._everybody), "a client cannot get in")
+        await until(lambda: all(writer.connected.is_set() for writer in self.everybody), "a client cannot get in")
 
     async def _strike_gateway(self, target: Target) -> list[str]:
         engines = engine_pids(self._server.pid)
-        self._gate.connecting.clear()
+        self.gate.connecting.clear()
         await asyncio.to_thread(self._server.kill if target == "both" else self._server.kill_gateway)
         # Acknowledgements already on their way were given too: read every socket to its end.
-        await until(lambda: all(writer.offline for writer in self._everybody), "a socket outlived the server")
+        await until(lambda: all(writer.offline for writer in self.everybody), "a socket outlived the server")
         await until(lambda: not any(alive(pid) for pid in engines), "an engine outlived its gateway")
         await asyncio.to_thread(self._server.launch)
+        self._back_at = time.perf_counter()
         problems = await self._check_committed()
-        self._gate.connecting.set()
+        self.gate.connecting.set()
         return problems
 
     async def _strike_engine(self) -> list[str]:
-        gateway, closes = self._server.pid, [len(writer.closes) for writer in self._everybody]
+        gateway, closes = self._server.pid, [len(writer.closes) for writer in self.everybody]
         engines = engine_pids(gateway)
         if not engines:
             return ["the gateway has no engine process"]
@@ -132,53 +137,54 @@ class Campaign:
         for pid in doomed:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self._gate.writing.clear()
+        self.gate.writing.clear()
         await self._settled()
+        self._back_at = time.perf_counter()
         problems = await self._check_committed()
-        if [len(writer.closes) for writer in self._everybody] != closes:
-            codes = sorted({code for writer in self._everybody for code in writer.closes})
+        if [len(writer.closes) for writer in self.everybody] != closes:
+            codes = sorted({code for writer in self.everybody for code in writer.closes})
             problems.append(f"E1: the engine's death closed a socket, codes {codes}")
         if self._server.pid != gateway or not alive(gateway):
             problems.append("E1: the gateway ended with its engine")
-        self._gate.writing.set()
+        self.gate.writing.set()
         return problems
 
     async def _settled(self) -> None:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                await asyncio.gather(*(writer.settled() for writer in self._everybody))
+                await asyncio.gather(*(writer.settled() for writer in self.everybody))
         except TimeoutError:
-            waiting = [str(writer) for writer in self._everybody if writer.unconfirmed]
+            waiting = [str(writer) for writer in self.everybody if writer.unconfirmed]
             raise AssertionError(f"never confirmed: {waiting}\n{self._server.output[-3000:]}") from None
 
     async def _check_committed(self) -> list[str]:
         problems: list[str] = []
-        for document, history in self._histories.items():
+        for document, history in self.histories.items():
             replica = await committed(self._server, document)
             problems += [f"{document}: {problem}" for problem in check(history, replica)]
         return problems
 
     async def end(self) -> list[str]:
         """Stop writing, wait until all is saved, and compare every replica there is; then close every client."""
-        self._gate.open()
+        self.gate.open()
         await self._connected()
-        self._gate.writing.clear()
+        self.gate.writing.clear()
         await self._settled()
         problems: list[str] = []
-        for document, history in self._histories.items():
+        for document, history in self.histories.items():
             problems += [f"{document}: {problem}" for problem in await self._compare(document, history)]
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for writer in self._everybody:
+        for writer in self.everybody:
             writer.close()
-        self._histories.clear()
-        self._writers.clear()
+        self.histories.clear()
+        self.writers.clear()
         return problems
 
     async def _compare(self, document: str, history: History) -> list[str]:
         kept = await self._all_committed(document, history)
-        writers, text = self._writers[document], text_of(kept)
+        writers, text = self.writers[document], text_of(kept)
         with suppress(AssertionError):  # said better below
             await until(lambda: all(writer.text == text for writer in writers), "replicas differ")
         replicas = {f"writer {writer.number}": writer.replica for writer in writers}

@@ -156,7 +156,7 @@ class Doors:
         """A document on a new server."""
         self._count += 1
         file = self._folder / f"server-{self._count}.db"
-        server = await asyncio.to_thread(RunningServer.start, database=f"sqlite:///{file}", env={"COLLAB_SERVE_PAGE": "false", **settings})
+        server = await asyncio.to_thread(RunningServer.start, database=f"sqlite:///{file}", env=settings)
         self._own.append(server)
         return Door(server, document, file=file)
 

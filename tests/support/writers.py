@@ -95,6 +95,21 @@ class Writer:
         return sum(not waiting.known for waiting in self._unconfirmed)
 
     @property
+    def stuck(self) -> bool:
+        """Whether it has as much in flight as it allows itself."""
+        return self.unconfirmed >= IN_FLIGHT
+
+    @property
+    def newest(self) -> str:
+        """The token it wrote last."""
+        return self._own[-1]
+
+    async def write_unasked(self) -> None:
+        """One more insertion, whatever is in flight. Only while connected."""
+        assert self._socket is not None
+        await self._write(self._socket, self._insert())
+
+    @property
     def replica(self) -> bytes:
         """The whole document as this client has it."""
         return self._document.get_update()
@@ -151,12 +166,10 @@ class Writer:
             await self._gate.writing.wait()
             async with self.confirmed:
                 await self.confirmed.wait_for(lambda: self.unconfirmed < IN_FLIGHT)
-            await self.write(socket)
+            await self._write(socket, self._edit())
             await asyncio.sleep(self._rng.uniform(0.0, 0.02))
 
-    async def write(self, socket: ClientConnection) -> None:
-        """One edit, as one update; with its version when this writer confirms by status."""
-        entry = self._edit()
+    async def _write(self, socket: ClientConnection, entry: Submitted) -> None:
         self._version += 1
         scan = scan_update(entry.update)
         self._history.submitted.append(entry)
@@ -166,15 +179,19 @@ class Writer:
             await socket.send(wire.status(self._version))
 
     def _edit(self) -> Submitted:
-        self._written.clear()
         # An echo confirms structs for certain, deletions only when they were new: echo writers only insert.
         if self.confirm == "status" and len(self._own) > 4 and self._rng.random() < 0.1:
             token = self._own.pop(self._rng.randrange(len(self._own)))
             at = self.text.index(token)
+            self._written.clear()
             del self._text[at : at + len(token)]
             return Submitted(self._written[0], deleted=token)
+        return self._insert()
+
+    def _insert(self) -> Submitted:
         self._count += 1
         token = f"c{self.number}.{self._count};"
+        self._written.clear()
         self._text.insert(self._boundary(), token)
         self._own.append(token)
         return Submitted(self._written[0], inserted=token)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sqlite3
@@ -11,14 +12,17 @@ from typing import Any
 
 import jwt
 import pytest
+from pycrdt import Doc, Text
 from typer.testing import CliRunner, Result
 
 from collab import __version__
 from collab.cli import app, doctor
 from collab.settings import Settings, describe
+from collab.store import open_store
+from collab.store.port import LogEntry
 
 SECRET = "k3Zp0s9QwX7vB2nM5cR8tY1uI4oL6aD_"
-LISTED = {"name": "d", "file": "00000001.update", "title": None, "meta": {}, "sha256": ""}
+LISTED = {"name": "d", "file": "00000001.update", "title": None, "meta": {}, "sha256": "", "waiting": []}
 Run = Callable[..., Result]
 
 
@@ -119,8 +123,8 @@ class TestTransfer:
             run("import", str(source))
 
     def test_migrate_makes_the_schema_and_may_be_repeated(self, run: Run, tmp_path: Path) -> None:
-        assert "empty -> " in run("migrate").stderr
-        assert "is up to date" in run("migrate").stderr
+        assert "is at schema" in run("migrate").stderr
+        assert "is at schema" in run("migrate").stderr
         with sqlite3.connect(tmp_path / "test.db") as database:
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
         database.close()
@@ -159,6 +163,28 @@ class TestTransfer:
         assert "1 documents created, 1 were there already" in run("import", "out", "--skip-existing").stderr
         assert "Title 0" in run("export", "aaa", "--format", "text").stdout
 
+    def test_l2_an_update_that_waits_for_another_survives_the_move(self, run: Run, tmp_path: Path) -> None:
+        writer: Doc[Text] = Doc()
+        text = writer.get("t", type=Text)
+        updates: list[bytes] = []
+        subscription = writer.observe(lambda event: updates.append(event.update))
+        text += "early, "
+        text += "late"
+        writer.unobserve(subscription)
+        here, there = f"sqlite:///{tmp_path}/test.db", f"sqlite:///{tmp_path}/other.db"
+
+        async def add(url: str, number: int, update: bytes) -> None:
+            store = await open_store(url)
+            await store.log.append([LogEntry("d", update, "n", number)])
+            await store.close()
+
+        asyncio.run(add(here, 1, updates[1]))
+        run("export", "--all", "out")
+        run("import", "out", COLLAB_DATABASE=there)
+        asyncio.run(add(there, 2, updates[0]))
+        shown = run("export", "d", "--format", "text", "--root", "t", COLLAB_DATABASE=there).stdout
+        assert shown.strip() == "early, late"
+
     def test_a_changed_file_is_noticed(self, run: Run, tmp_path: Path) -> None:
         self.fill(run, tmp_path, 1)
         run("export", "--all", "out")
@@ -175,6 +201,7 @@ class TestTransfer:
             '{"collab_export": 1, "documents": [{"name": "d"}]}',
             json.dumps({"collab_export": 1, "documents": [{**LISTED, "file": "../../etc/passwd"}]}),
             json.dumps({"collab_export": 1, "documents": [{**LISTED, "name": "../d"}]}),
+            json.dumps({"collab_export": 1, "documents": [{**LISTED, "waiting": [{**LISTED, "file": "/etc/passwd"}]}]}),
         ],
     )
     def test_a_manifest_that_is_none_of_ours_imports_nothing(self, run: Run, tmp_path: Path, manifest: str) -> None:

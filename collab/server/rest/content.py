@@ -19,7 +19,7 @@ from collab.server.rest.schemas import DocumentName, RootName, Saved
 router = APIRouter(prefix="/v1/documents/{name}", tags=["content"], route_class=GuardedRoute)
 log = structlog.get_logger("collab.rest")
 
-AskedFormat = Annotated[Format, Query(description="`update` is one Yjs v1 update with everything.")]
+AskedFormat = Annotated[Format, Query(description="`update` is one Yjs v1 update with everything that is complete.")]
 AskedRoot = Annotated[
     RootName | None,
     Query(description="Name of the shared type; default: the only one, else the best-known editor name."),

@@ -69,11 +69,12 @@ def test_machines_get_json_with_time_level_and_fields() -> None:
     logs.set_up("info", "json", stream=stream)
     with structlog.contextvars.bound_contextvars(session="s1"):
         structlog.get_logger("collab.test").info("joined", document="d", size=3, gone=None)
-    logging.getLogger("uvicorn.error").warning("from %s", "outside", extra={"port": 5})
+    logging.getLogger("uvicorn.error").warning("from %s", "outside", extra={"port": 5, "color_message": "x"})
     ours, theirs = map(json.loads, stream.getvalue().splitlines())
     assert ours.pop("timestamp").endswith("Z")
     expected = {"event": "joined", "level": "info", "logger": "collab.test", "document": "d", "size": 3, "gone": None}
     assert ours == {**expected, "session": "s1"}
+    assert "color_message" not in theirs
     assert (theirs["event"], theirs["port"], theirs["level"]) == ("from outside", 5, "warning")
 
 

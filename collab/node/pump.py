@@ -1,0 +1,215 @@
+"""A room's pump: the only one that talks to the engine about its document, one batch at a time.
+
+While a batch is with the engine, whatever arrives gathers; the next batch takes it all. So an idle room answers at once
+and a busy one batches by itself. `LiveRoom` feeds it and performs the effects it brings back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from collab.engine.port import Verdict
+from collab.errors import CloseCode, MalformedMessage
+from collab.node.outbox import Flow, Frame, Outbox
+from collab.protocol.dialects.y_websocket import encode
+from collab.protocol.messages import Awareness, SyncStep2, Update
+from collab.room import Answer, Disconnect, Integrated, Proposal, Room, Send, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from collab.engine.port import Integration
+    from collab.node.counters import Counters
+    from collab.node.loaded_document import LoadedDocument
+    from collab.room import Effect
+
+
+class Pump:
+    """What waits for the engine, and the task that brings it there. ``start`` it once, ``stop`` it once."""
+
+    def __init__(
+        self,
+        room: Room,
+        document: LoadedDocument,
+        counters: Counters,
+        *,
+        perform: Callable[[Iterable[Effect]], None],
+        failed: Callable[[Exception], None],
+        rested: Callable[[], None],
+    ) -> None:
+        """``failed`` is told of an error that ends the room, ``rested`` whenever nothing is left to do."""
+        self._room = room
+        self._document = document
+        self._counters = counters
+        self._perform = perform
+        self._failed = failed
+        self._rested = rested
+        self._proposals: list[Proposal] = []
+        self._heard: list[bytes] = []
+        self._asks: list[Answer] = []
+        self._greets: dict[Session, None] = {}
+        self._slow: dict[Outbox, None] = {}
+        self._wake = asyncio.Event()
+        self._working = False
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+        self.waiting_bytes = 0
+        """Bytes of proposals without a verdict."""
+
+    def start(self, name: str) -> None:
+        """Begin to work."""
+        self._task = asyncio.create_task(self._run(), name=name)
+
+    def finish(self) -> None:
+        """Take no further batch. Whoever sent what is dropped now is told to come back, and brings it again."""
+        self._stopping = True
+        self._wake.set()
+
+    async def stop(self) -> None:
+        """Stop at once."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    @property
+    def resting(self) -> bool:
+        """Whether no update waits or is under way."""
+        return not (self._proposals or self._heard or self._working)
+
+    def propose(self, proposal: Proposal) -> None:
+        """Put an update of a session into the next batch."""
+        self._proposals.append(proposal)
+        self.waiting_bytes += len(proposal.update)
+        self._wake.set()
+
+    def hear(self, update: bytes) -> None:
+        """Put an update of another node into the next batch."""
+        self._heard.append(update)
+        self._wake.set()
+
+    def ask(self, answer: Answer) -> None:
+        """Answer a session's SyncStep1 in the next turn."""
+        self._asks.append(answer)
+        self._wake.set()
+
+    def greet(self, session: Session) -> None:
+        """Ask a session for what the document lacks in the next turn."""
+        self._greets[session] = None
+        self._wake.set()
+
+    def note_slow(self, outbox: Outbox) -> None:
+        """See to an outbox that is over its bound or has drained in the next turn."""
+        self._slow[outbox] = None
+        self._wake.set()
+
+    def drop(self, session: Session, outbox: Outbox | None) -> None:
+        """A session has left."""
+        self._greets.pop(session, None)
+        if outbox is not None:
+            self._slow.pop(outbox, None)
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            self._wake.clear()
+            if not (self._proposals or self._heard or self._asks or self._greets or self._slow):
+                self._working = False
+                self._rested()
+                await self._wake.wait()
+            self._working = True
+            try:
+                await self._turn()
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                self._stopping = True
+                self._failed(error)
+        self._working = False
+        self._proposals.clear()
+        self._heard.clear()
+        self._rested()
+
+    async def _turn(self) -> None:
+        if self._slow:
+            await self._see_to_slow_readers()
+        if self._greets:
+            vector = await self._document.state_vector()
+            greets, self._greets = self._greets, {}
+            for session in greets:
+                self._perform(self._room.greet(session, vector))
+        if self._proposals:
+            proposals, self._proposals = self._proposals, []
+            await self._integrate([proposal for proposal in proposals if not proposal.probe])
+            await self._probe([proposal for proposal in proposals if proposal.probe])
+        if self._heard:
+            heard, self._heard = self._heard, []
+            async for _, answer in self._document.integrate(heard):
+                self._perform(self._room.heard(answer.merged))
+        if self._asks:
+            asks, self._asks = self._asks, []
+            for ask in asks:
+                await self._answer(ask)
+
+    async def _integrate(self, proposals: Sequence[Proposal]) -> None:
+        if not proposals:
+            return
+        async for indexes, answer in self._document.integrate([proposal.update for proposal in proposals]):
+            batch = [proposals[index] for index in indexes]
+            self.waiting_bytes -= sum(len(proposal.update) for proposal in batch)
+            self._perform(self._room.integrated(self._sort(batch, answer)))
+            self._counters.broadcast_s.observe(asyncio.get_running_loop().time() - batch[0].arrived_at)
+
+    def _sort(self, proposals: Sequence[Proposal], answer: Integration) -> Integrated:
+        taken, waiting, repeated, structless, refused = [], [], [], [], []
+        for proposal, outcome in zip(proposals, answer.outcomes, strict=True):
+            self._counters.updates[outcome.verdict.value] += 1
+            match outcome.verdict:
+                case Verdict.INTEGRATED:
+                    taken.append(proposal)
+                case Verdict.PENDING:
+                    taken.append(proposal)
+                    waiting.append(proposal)
+                case Verdict.REDUNDANT:
+                    repeated.append(proposal)
+                    if outcome.empty:
+                        structless.append(proposal)
+                case Verdict.REFUSED:
+                    refused.append((proposal, outcome.code or CloseCode.MALFORMED, outcome.detail))
+        return Integrated(
+            taken=tuple(taken),
+            merged=answer.merged,
+            waiting=tuple(waiting),
+            repeated=tuple(repeated),
+            structless=frozenset(structless),
+            refused=tuple(refused),
+        )
+
+    async def _probe(self, proposals: Sequence[Proposal]) -> None:
+        if not proposals:
+            return
+        answer = await self._document.probe([proposal.update for proposal in proposals])
+        for proposal, outcome in zip(proposals, answer.outcomes, strict=True):
+            self.waiting_bytes -= len(proposal.update)
+            self._perform(self._room.probed(proposal, holds_new=outcome.verdict is not Verdict.REDUNDANT))
+
+    async def _answer(self, ask: Answer) -> None:
+        if ask.session not in self._room.sessions:
+            return
+        try:
+            diff = await self._document.diff(ask.state_vector)
+        except MalformedMessage as error:
+            self._perform([Disconnect(ask.session, CloseCode.MALFORMED, str(error))])
+            return
+        self._perform([Send(ask.session, SyncStep2(diff.update))])
+
+    async def _see_to_slow_readers(self) -> None:
+        slow, self._slow = self._slow, {}
+        for outbox in slow:
+            if outbox.flow is Flow.FALLING:
+                # Everything integrated so far was written to it; nothing that follows will be.
+                outbox.fall_behind(await self._document.state_vector())
+            elif outbox.flow is Flow.DRAINED:
+                self._counters.slow_reader_diffs += 1
+                diff = await self._document.diff(outbox.catch_up())
+                outbox.write_always(Frame(encode(Update(diff.update))))
+                outbox.write_always(Frame(encode(Awareness(self._room.awareness.all()))))

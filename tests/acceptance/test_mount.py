@@ -1,0 +1,62 @@
+"""collab inside somebody else's FastAPI application, under plain uvicorn, with their own users."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import nullcontext
+from pathlib import Path
+
+import httpx
+import uvicorn
+import websockets
+from fastapi import FastAPI
+from starlette.requests import HTTPConnection
+
+from collab.errors import Unauthenticated
+from collab.protocol.dialects.y_websocket import decode, encode
+from collab.protocol.messages import SyncStatus, SyncStep1, SyncStep2, Update
+from collab.room import Grant, Identity
+from collab.server import Collab
+from collab.server.auth import Access
+from collab.settings import Settings
+from tests.unit.node.support import Writer
+
+
+async def by_cookie(request: HTTPConnection, document: str | None) -> Access:
+    user = request.cookies.get("user")
+    if user is None:
+        raise Unauthenticated("Sign in first.")
+    return Access(Identity(user), {f"{user}:*": Grant.WRITE})
+
+
+async def test_editors_and_rest_work_below_a_prefix_with_the_hosts_own_users(tmp_path: Path) -> None:
+    collab = Collab(Settings(database=f"sqlite:///{tmp_path}/c.db", serve_page=False), authenticate=by_cookie)
+    app = FastAPI(lifespan=collab.lifespan)
+    app.mount("/collab", collab.app)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
+    server.capture_signals = nullcontext  # type: ignore[method-assign, assignment]
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    address = f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    cookie = {"Cookie": "user=ann"}
+    try:
+        async with websockets.connect(f"ws://{address}/collab/yjs/ann:1", additional_headers=cookie) as socket:
+            assert isinstance(decode(await socket.recv())[0], SyncStep1)
+            await socket.send(encode(SyncStep2(b"\x00\x00")))
+            await socket.send(encode(Update(Writer().type("hello"))) + encode(SyncStatus(b"\x01")))
+            while SyncStatus(b"\x01") not in decode(await socket.recv()):
+                pass
+        async with websockets.connect(f"ws://{address}/collab/yjs/ben:1", additional_headers=cookie) as socket:
+            await socket.wait_closed()
+            assert socket.close_code == 4403
+        async with websockets.connect(f"ws://{address}/collab/yjs/ann:1") as socket:
+            await socket.wait_closed()
+            assert socket.close_code == 4401
+        async with httpx.AsyncClient(base_url=f"http://{address}/collab", headers=cookie) as client:
+            content = await client.get("/v1/documents/ann:1/content", params={"format": "text"})
+            assert (content.status_code, content.text) == (200, "hello")
+            assert (await client.get("/v1/documents/ben:1")).status_code == 403
+    finally:
+        server.should_exit = True
+        await serving

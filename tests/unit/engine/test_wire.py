@@ -1,0 +1,122 @@
+"""The gateway believes nothing a child says: any answer decodes to what was asked for, or raises BrokenAnswer."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collab.engine.port import Compose, Diff, Fold, Folded, Integration, Job, Loaded, Outcome, Render, Revert, Verdict
+from collab.engine.wire import (
+    LENGTH,
+    Answer,
+    BrokenAnswer,
+    Op,
+    frame,
+    job_fields,
+    pack_answer,
+    pack_error,
+    read_answer,
+    read_call_id,
+    read_job,
+    unframe,
+)
+from collab.errors import CloseCode, CollabError, EngineDied, InvalidContent, MalformedMessage, Misuse
+
+REFUSED = Outcome(Verdict.REFUSED, CloseCode.QUOTA, "document is full")
+ANSWERS: list[tuple[Op, int, Answer]] = [
+    (Op.INTEGRATE, 2, Integration((Outcome(Verdict.INTEGRATED, empty=True), REFUSED), b"merged")),
+    (Op.INTEGRATE, 1, Integration((Outcome(Verdict.REDUNDANT),), None)),
+    (Op.LOAD, 3, Loaded(b"\x00", (1,), (0, 2))),
+    (Op.DIFF, 1, Diff(b"update", b"vector")),
+    (Op.RUN, 2, Folded(b"update", b"vector", (0, 1))),
+    (Op.RUN, 0, b"rendered"),
+    (Op.FORGET, 0, None),
+]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 2**40) | st.binary(max_size=8) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def over_the_wire(fields: list[object]) -> list[Any]:
+    """What arrives when ``fields`` are the only answer in a batch."""
+    (arrived,) = unframe(frame([fields])[LENGTH.size :])
+    return arrived
+
+
+@pytest.mark.parametrize(("op", "count", "answer"), ANSWERS)
+def test_an_answer_arrives_as_it_was_sent(op: Op, count: int, answer: Answer) -> None:
+    fields = over_the_wire(pack_answer(7, answer))
+    assert read_call_id(fields) == 7
+    assert read_answer(op, count, fields) == answer
+
+
+@pytest.mark.parametrize("error", [Misuse("a"), MalformedMessage("b"), InvalidContent("c"), EngineDied("d", culprit=1)])
+def test_an_error_arrives_as_it_was_raised(error: CollabError) -> None:
+    arrived = read_answer(Op.INTEGRATE, 2, over_the_wire(pack_error(7, error)))
+    assert type(arrived) is type(error)
+    assert str(arrived) == str(error)
+    assert getattr(arrived, "culprit", None) == getattr(error, "culprit", None)
+
+
+def test_an_error_nobody_foresaw_arrives_as_engine_died() -> None:
+    assert isinstance(read_answer(Op.LOAD, 0, over_the_wire(pack_error(7, KeyError("surprise")))), EngineDied)
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        Fold((b"a", b"b")),
+        Render((b"a",), "html", "root", "xml"),
+        Compose(b"text", "json", None, "map"),
+        Revert((b"a",), (b"b", b"c")),
+    ],
+)
+def test_a_job_arrives_as_it_was_sent(job: Job) -> None:
+    assert read_job(over_the_wire(job_fields(job))) == job
+
+
+@given(data=st.binary(max_size=200))
+def test_any_bytes_unframe_or_are_broken(data: bytes) -> None:
+    with suppress(BrokenAnswer):
+        assert isinstance(unframe(data), list)
+
+
+@given(op=st.sampled_from(Op), count=st.integers(0, 3), fields=VALUES)
+def test_any_fields_are_an_answer_or_broken(op: Op, count: int, fields: Any) -> None:
+    with suppress(BrokenAnswer):
+        read_call_id(fields)
+        read_answer(op, count, fields)
+
+
+@given(op=st.sampled_from(Op), count=st.integers(0, 3), status=st.integers(-2, 6), body=st.lists(VALUES, max_size=4))
+def test_any_body_is_what_the_call_promises_or_broken(op: Op, count: int, status: int, body: list[Any]) -> None:
+    try:
+        answer = read_answer(op, count, [1, status, *body])
+    except BrokenAnswer:
+        return
+    match answer:
+        case Integration():
+            assert op is Op.INTEGRATE
+            assert len(answer.outcomes) == count
+            assert answer.merged is None or type(answer.merged) is bytes
+        case Loaded():
+            assert all(0 <= index < count for index in (*answer.waiting, *answer.refused))
+        case EngineDied():
+            assert answer.culprit is None or 0 <= answer.culprit < count
+
+
+def test_an_index_beyond_what_was_asked_is_broken() -> None:
+    with pytest.raises(BrokenAnswer):
+        read_answer(Op.LOAD, 1, over_the_wire(pack_answer(1, Loaded(b"\x00", (1,), ()))))
+
+
+def test_a_batch_is_a_list() -> None:
+    with pytest.raises(BrokenAnswer):
+        unframe(msgpack.packb({"call": 1}))
