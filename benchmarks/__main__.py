@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import install, report, servers
 from benchmarks.load import Cores
-from benchmarks.scenarios import MAX_FIRST_RATE, SCENARIOS, Bench
+from benchmarks.scenarios import SCENARIOS, Bench
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,20 +43,23 @@ def main() -> int:
     bench = Bench(generator, cores, chosen.quick)
     for number in range(1, chosen.rounds + 1):
         for scenario in chosen.scenarios:
-            for server in candidates:
-                print(f"round {number} of {chosen.rounds}: {scenario} on {server.name}", file=sys.stderr, flush=True)
-                _measure(bench, server, scenario, samples, ramps)
+            print(f"round {number} of {chosen.rounds}: {scenario}", file=sys.stderr, flush=True)
+            _measure(bench, candidates, scenario, samples, ramps)
     _write(chosen.output, samples, ramps, candidates, _facts(node, candidates, cores, chosen))
     return 0
 
 
-def _measure(bench: Bench, server: Server, scenario: str, samples: report.Samples, ramps: report.Ramps) -> None:
-    if scenario == "A-max":
-        before = ramps.setdefault(server.name, [])
-        best = before[-1].best if before else None
-        before.append(bench.measure_max(server, best.rate if best else MAX_FIRST_RATE))
-    else:
-        samples.setdefault(scenario, {}).setdefault(server.name, []).append(bench.measure(server, scenario))
+def _measure(
+    bench: Bench, candidates: list[Server], scenario: str, samples: report.Samples, ramps: report.Ramps
+) -> None:
+    if scenario != "A-max":
+        for server in candidates:
+            samples.setdefault(scenario, {}).setdefault(server.name, []).append(bench.measure(server, scenario))
+        return
+    best = {name: climbs[-1].best for name, climbs in ramps.items()}
+    first_rates = {name: step.rate for name, step in best.items() if step}
+    for name, ramp in bench.measure_max(candidates, first_rates).items():
+        ramps.setdefault(name, []).append(ramp)
 
 
 def _candidates(names: list[str], node: Node, database: str | None) -> list[Server]:

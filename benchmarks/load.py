@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 GENERATOR_TIMEOUT_S = 300.0
 BUSY_SHARE = 0.85
 """A generator that uses more of its core than this may be what limits the row."""
+FOREIGN_SHARE = 0.15
+"""Others that use more than this of one of the two cores make a row unsound. On a quiet machine it is below 5 %."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,11 @@ class Sample:
         return str(self.result["first_error"]) if self.result.get("protocol_errors") else None
 
     @property
+    def disturbed(self) -> bool:
+        """Whether others used enough of the two cores to change the figures."""
+        return max(self.foreign_server_share, self.foreign_generator_share) > FOREIGN_SHARE
+
+    @property
     def cpu_ms_per_1000(self) -> float:
         return self.server_cpu_ms / self.deliveries * 1000 if self.deliveries else 0.0
 
@@ -109,7 +116,7 @@ class Sample:
 
     def as_json(self) -> dict[str, Any]:
         """Everything, with what follows from it, for the results file."""
-        derived = ("trouble", "cpu_ms_per_1000", "deliveries_per_s", "kib_per_connection", "cpu_ms_per_s")
+        derived = ("trouble", "disturbed", "cpu_ms_per_1000", "deliveries_per_s", "kib_per_connection", "cpu_ms_per_s")
         return {**asdict(self), **{name: getattr(self, name) for name in derived}}
 
 

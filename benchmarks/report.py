@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from benchmarks.load import BUSY_SHARE, Sample
+from benchmarks.load import BUSY_SHARE, FOREIGN_SHARE, Sample
 from benchmarks.scenarios import TITLES, Ramp
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ def markdown(samples: Samples, ramps: Ramps, servers: Sequence[str], facts: Mapp
     """The whole report."""
     everything = with_sustained(samples, ramps)
     parts = ["# collab beside its peers", "\n".join(f"- {name}: {fact}" for name, fact in facts.items())]
+    if warning := disturbance(everything):
+        parts.append(warning)
     parts.append(results_table(everything, ramps, servers))
     parts.append("## Can the rows be trusted?\n\n" + trust_table(everything, ramps, servers))
     if ramps:
@@ -87,6 +89,18 @@ def markdown(samples: Samples, ramps: Ramps, servers: Sequence[str], facts: Mapp
     if claims := verdicts(everything):
         parts.append("## What was promised\n\n" + "\n".join(f"- {claim}" for claim in claims))
     return "\n\n".join(parts) + "\n"
+
+
+def disturbance(samples: Samples) -> str | None:
+    """A warning when the machine was not the benchmark's alone; None when it was."""
+    found = [sample for by_server in samples.values() for runs in by_server.values() for sample in runs]
+    disturbed = sum(sample.disturbed for sample in found)
+    if not disturbed:
+        return None
+    return (
+        f"**{disturbed} of {len(found)} measurements were disturbed**: others used more than {FOREIGN_SHARE:.0%} of a "
+        "core. Latencies and A-max of such rows say little, CPU figures are too high for everybody."
+    )
 
 
 def results_table(samples: Samples, ramps: Ramps, servers: Sequence[str]) -> str:
@@ -109,7 +123,7 @@ def results_table(samples: Samples, ramps: Ramps, servers: Sequence[str]) -> str
 
 def trust_table(samples: Samples, ramps: Ramps, servers: Sequence[str]) -> str:
     """How busy the generator was, how late it sent, what else ran, and what went wrong: the worst of the rounds."""
-    heads = ["scenario", "server", "deliveries", "entries skipped", "generator CPU", "sent late p99 ms"]
+    heads = ["scenario", "server", "deliveries", "skipped", "overtaken", "generator CPU", "sent late p99 ms"]
     heads += ["others on the server's core", "others on the generator's core", "trouble"]
     rows = []
     for scenario, by_server in samples.items():
@@ -127,6 +141,7 @@ def trust_table(samples: Samples, ramps: Ramps, servers: Sequence[str]) -> str:
                     name,
                     f"{sum(sample.deliveries for sample in found):,}",
                     f"{sum(int(sample.result.get('entries_skipped', 0)) for sample in found):,}",
+                    f"{sum(int(sample.result.get('updates_overtaken', 0)) for sample in found):,}",
                     f"{share:.0%}{' (may limit the row)' if limited else ''}",
                     f"{late:.2f}",
                     f"{max(sample.foreign_server_share for sample in found):.0%}",
@@ -163,10 +178,12 @@ def verdicts(samples: Samples) -> list[str]:
     claims = []
     hot = _better(samples, "A-max", SUSTAINED, "yws")
     if hot is not None:
-        claims.append(f"{_kept(hot >= 2)}: A-max, at least 2x the deliveries/s of y-websocket: {hot:.2f}x")
+        sound = _sound(samples, "A-max", "yws")
+        claims.append(f"{_kept(hot >= 2)}: A-max, at least 2x the deliveries/s of y-websocket: {hot:.2f}x{sound}")
     cost = _better(samples, "B", CPU, "hocuspocus")
     if cost is not None:
-        claims.append(f"{_kept(cost > 1)}: B, less CPU per delivery than Hocuspocus: {1 / cost:.2f} of it")
+        sound = _sound(samples, "B", "hocuspocus")
+        claims.append(f"{_kept(cost > 1)}: B, less CPU per delivery than Hocuspocus: {1 / cost:.2f} of it{sound}")
     return claims
 
 
@@ -179,6 +196,11 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _better(samples: Samples, scenario: str, measure: Measure, peer: str) -> float | None:
     by_server = samples.get(scenario, {})
     return times_better(measure, value(measure, by_server.get(OURS, ())), value(measure, by_server.get(peer, ())))
+
+
+def _sound(samples: Samples, scenario: str, peer: str) -> str:
+    judged = [sample for name in (OURS, peer) for sample in samples[scenario][name]]
+    return " (on a disturbed machine)" if any(sample.disturbed for sample in judged) else ""
 
 
 def _lower_bound(scenario: str, server: str, ramps: Ramps) -> bool:

@@ -5,6 +5,7 @@ Every measurement gets a server of its own, freshly started, and rooms nobody us
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from benchmarks.load import BUSY_SHARE, Cores, Load, Sample, apply
 from benchmarks.servers import Server, ServerFailed, running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 LOADS = {
@@ -57,14 +58,17 @@ class Bench:
         load = LOADS[scenario].shortened(QUICK_S) if self.quick else LOADS[scenario]
         return self._apply(server, load, scenario)
 
-    def measure_max(self, server: Server, first_rate: float = MAX_FIRST_RATE) -> Ramp:
-        """A-max: the highest rate found to hold, and every step on the way."""
+    def measure_max(self, servers: Sequence[Server], first_rates: Mapping[str, float]) -> dict[str, Ramp]:
+        """A-max of all servers, by name: the highest rate found to hold, and every step on the way."""
         load = MAX_STEP.shortened(QUICK_MAX_S) if self.quick else MAX_STEP
-        return climb(
-            lambda rate: self._apply(server, replace(load, update_rate=rate), f"max{rate:.0f}"),
-            first_rate,
-            halvings=1 if self.quick else MAX_HALVINGS,
-            attempts=1 if self.quick else MAX_ATTEMPTS,
+        halvings, attempts = (1, 1) if self.quick else (MAX_HALVINGS, MAX_ATTEMPTS)
+        by_name = {server.name: server for server in servers}
+        climbs = {
+            name: climb(first_rates.get(name, MAX_FIRST_RATE), halvings=halvings, attempts=attempts) for name in by_name
+        }
+        return climb_together(
+            climbs,
+            lambda name, rate: self._apply(by_name[name], replace(load, update_rate=rate), f"max{rate:.0f}"),
         )
 
     def _apply(self, server: Server, load: Load, run: str) -> Sample:
@@ -113,13 +117,17 @@ def holds(sample: Sample) -> bool:
     return sample.trouble is None and sample.deliveries > 0 and sample.latency_ms("p99") < MAX_P99_MS
 
 
-def climb(attempt: Callable[[float], Sample], first_rate: float, *, halvings: int, attempts: int) -> Ramp:
+Climb = Generator[float, Sample, Ramp]
+"""Yields the rate to try next, is sent what that showed, returns the ramp."""
+
+
+def climb(first_rate: float, *, halvings: int, attempts: int) -> Climb:
     """Doubles the rate until it does not hold (or halves it until it does), then narrows the gap geometrically."""
     steps: list[Step] = []
 
-    def holds_at(rate: float) -> bool:
+    def holds_at(rate: float) -> Generator[float, Sample, bool]:
         for _ in range(attempts):
-            sample = attempt(rate)
+            sample = yield rate
             steps.append(Step(rate, holds(sample), sample))
             if steps[-1].held:
                 return True
@@ -127,12 +135,26 @@ def climb(attempt: Callable[[float], Sample], first_rate: float, *, halvings: in
 
     low, high, rate = 0.0, 0.0, first_rate
     while not (low and high) and 1 <= rate <= MAX_LAST_RATE:
-        if holds_at(rate):
+        if (yield from holds_at(rate)):
             low = rate
         else:
             high = rate
         rate = low * 2 if low else high / 2
     for _ in range(halvings if low and high else 0):
         middle = (low * high) ** 0.5
-        low, high = (middle, high) if holds_at(middle) else (low, middle)
+        low, high = (middle, high) if (yield from holds_at(middle)) else (low, middle)
     return Ramp(tuple(steps))
+
+
+def climb_together(climbs: Mapping[str, Climb], attempt: Callable[[str, float], Sample]) -> dict[str, Ramp]:
+    """Runs the climbs step by step in turn, so that a busy minute of the machine hits all of them alike."""
+    ramps: dict[str, Ramp] = {}
+    rates = {name: next(climb) for name, climb in climbs.items()}
+    while rates:
+        for name, rate in list(rates.items()):
+            try:
+                rates[name] = climbs[name].send(attempt(name, rate))
+            except StopIteration as end:
+                ramps[name] = end.value
+                del rates[name]
+    return {name: ramps[name] for name in climbs}

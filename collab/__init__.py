@@ -12,7 +12,7 @@ queues (`node`), and ports (`engine`, `store`, `bus`) carry them out; `server` a
     bus/          how nodes hear of each other
     node/         what runs: live rooms, their connections, the recorder
     server/       FastAPI, WebSockets, REST, the page
-    cli.py        collab serve | migrate | export | import | doctor | token
+    cli/          collab serve | migrate | export | import | doctor | token
 
 Rules of behaviour are in SPEC.md, reasons in DESIGN.md. The public names are `collab.server.Collab` (mount it in your
 own FastAPI app), `collab.settings.Settings`, and what `collab.errors` holds.

@@ -20,12 +20,14 @@ from collab.cli.console import say, settings
 from collab.cli.workshop import open_engine
 from collab.engine.port import Compose, Render
 from collab.errors import CollabError
+from collab.server.page import NOT_BUILT, page_folder
 from collab.settings import ENV_PREFIX, describe
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from collab.settings import Settings
+    from collab.server.page import NOT_BUILT, page_folder
+from collab.settings import Settings
 
 OLDEST = {"pycrdt": (0, 14, 13), "uvicorn": (0, 54), "starlette": (1, 0, 1), "PyJWT": (2, 13)}
 """Older ones have bugs that matter here: crashes, leaked sockets, forged tokens."""
@@ -142,18 +144,13 @@ def _page(wanted: Settings) -> Iterator[Finding]:
     if not wanted.serve_page:
         return
     if page_folder() is None:
-        yield Finding(Level.WARN, "page", "The editor page is not built; install the package with pip to build it.")
+        yield Finding(Level.WARN, "page", NOT_BUILT)
     else:
         yield Finding(Level.OK, "page", "The editor page is built.")
 
 
-def page_folder() -> Path | None:
-    """Where the built editor page is, or None."""
-    package = Path(__file__).resolve().parent.parent
-    return next((folder for folder in (package / "page", package / "web") if (folder / "index.html").is_file()), None)
-
-
 async def _database(wanted: Settings) -> AsyncIterator[Finding]:
+    from collab.store.durability import weaknesses
     from collab.store.sql import SqlStore
     from collab.store.urls import normalised
 
@@ -175,6 +172,8 @@ async def _database(wanted: Settings) -> AsyncIterator[Finding]:
         await store.close()
     if status.ok:
         yield Finding(Level.OK, "database", f"{status.detail}; schema {status.schema}.")
+        for weakness in await weaknesses(url):
+            yield Finding(Level.BAD, "database", f"PostgreSQL's {weakness}")
     elif status.schema is None and address.get_backend_name() == "sqlite":
         yield Finding(Level.OK, "database", f"{wanted.database_shown} gets its schema when the server starts.")
     else:

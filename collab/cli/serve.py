@@ -29,7 +29,11 @@ def serve(**given: Any) -> None:
         fail(*objections, code=2)
     for line in banner(wanted):
         note(line)
+    from collab.server.page import NOT_BUILT, page_folder
     from collab.server.run import serve as run
+
+    if wanted.serve_page and page_folder() is None:
+        note(f"  {NOT_BUILT}")
 
     if not run(wanted):
         fail("Stopped before everything was saved, or never started; the log above says why.")

@@ -22,8 +22,8 @@ from collab.engine.replicas import Replicas
 from collab.engine.wire import LENGTH, MARK, Answer, Op, frame, pack_answer, pack_error, read_job, unframe
 
 STACK_BYTES = 512 * 1024 * 1024
-"""Address space for the working thread's stack, used only as deep as a document nests. Measured: native code
-survives a million nested levels on it, and 15,000 on the usual 8 MiB."""
+"""Address space for the working thread's stack, but no more than a quarter of what the child may have; used only as
+deep as a document nests. Measured: native code survives a million nested levels on it, and 15,000 on the usual 8 MiB."""
 
 FLUSH_AFTER_S = 0.001
 """An answer does not wait longer than this for the rest of its batch. Guessed."""
@@ -117,7 +117,7 @@ def main() -> None:
     mark = mmap.mmap(options.mark, MARK.size)
     os.close(options.mark)
     child = Child(connection, mark, options.max_document_bytes)
-    threading.stack_size(STACK_BYTES)
+    threading.stack_size(min(STACK_BYTES, options.memory_bytes // 4))
     worker = threading.Thread(target=child.serve, name="engine")
     worker.start()
     _be_silent()
@@ -127,8 +127,8 @@ def main() -> None:
 def _confine(memory_bytes: int, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when it is over
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    if sys.platform == "linux":
+    if sys.platform == "linux":  # elsewhere there is neither a limit that works nor a signal from a dying parent
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit("parent is gone")

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from collab.engine.integrator import MAX_DOCUMENT_BYTES
 from collab.engine.port import Diff, Folded, Integration, Job, Loaded
-from collab.engine.replica import MAX_DOCUMENT_BYTES
 from collab.engine.replicas import Replicas
 from collab.errors import EngineDied
 

@@ -19,11 +19,25 @@ SECONDS_PER_MIB = 1.0
 """Added to a call's deadline for every MiB it carries. Guessed: loading text takes a tenth of it on an idle core."""
 
 WATCHES_PER_DEADLINE = 8
-"""How often the mark is looked at; a call is killed at most an eighth late."""
+"""How often the mark is looked at; a call is killed at most two eighths late."""
+
+PATIENCE = 5
+"""A deadline is in seconds of the child's own CPU, so that a busy machine kills no innocent; a child that does not
+even run gets this many times as long on the clock."""
 
 MAX_BACKOFF_S = 5.0
 FIRST_BACKOFF_S = 0.1
 """Between attempts to start processes that die before they are ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Glance:
+    """What the watch saw of a child."""
+
+    call: int
+    answers: int
+    cpu_s: float
+    at: float
 
 
 class LaneDied(EngineDied):
@@ -76,7 +90,7 @@ class Lane:
         self._flush: asyncio.Handle | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._answers = 0
-        self._seen: tuple[tuple[int, int], float] = ((-1, 0), 0.0)
+        self._seen: _Glance | None = None
         self._expired: Mark | None = None
         self._failed_starts = 0
         self._closed = False
@@ -217,7 +231,7 @@ class Lane:
 
     def _start_watch(self) -> None:
         if self._watch is None:
-            self._seen = ((-1, 0), 0.0)
+            self._seen = None
             self._watch_on()
 
     def _watch_on(self) -> None:
@@ -226,19 +240,21 @@ class Lane:
     def _look(self) -> None:
         """Kill the child when neither its mark nor its answers have moved for too long."""
         self._watch = None
-        if self._process is None or not self._under_way:
+        process = self._process
+        if process is None or not self._under_way:
             return
-        now = asyncio.get_running_loop().time()
-        mark = self._process.mark()
-        at = (mark.call, self._answers)
-        seen, since = self._seen
-        if at != seen:
-            self._seen = (at, now)
-        elif now - since > self._deadline_s + SECONDS_PER_MIB * self._size_of(mark) / (1 << 20):
-            self._counters.deadline_kills += 1
-            self._expired = mark
-            self._process.kill()
-            return
+        mark = process.mark()
+        seen = _Glance(mark.call, self._answers, process.cpu_s(), asyncio.get_running_loop().time())
+        before = self._seen
+        if before is None or (before.call, before.answers) != (seen.call, seen.answers):
+            self._seen = seen
+        else:
+            limit_s = self._deadline_s + SECONDS_PER_MIB * self._size_of(mark) / (1 << 20)
+            if seen.cpu_s - before.cpu_s > limit_s or seen.at - before.at > limit_s * PATIENCE:
+                self._counters.deadline_kills += 1
+                self._expired = mark
+                process.kill()
+                return
         self._watch_on()
 
     def _size_of(self, mark: Mark) -> int:

@@ -16,14 +16,17 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
-from collab.engine.replica import MAX_DOCUMENT_BYTES
+from collab.engine.integrator import MAX_DOCUMENT_BYTES
 from collab.engine.wire import LENGTH, MARK, MAX_ANSWER_BYTES, BrokenAnswer, unframe
 from collab.errors import EngineDied
 
 START_TIMEOUT_S = 30.0
 """A process that has not said it is ready by then never will. Measured: 0.15 s on an idle machine."""
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 _PASSED_ON = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "LANG", "LC_ALL")
 """All a child may know of our environment: what Python needs to start. Secrets live in the rest."""
@@ -49,7 +52,7 @@ class ProcessOptions:
     """How engine processes are started."""
 
     memory_bytes: int = 2 * 1024 * 1024 * 1024
-    """Limit of address space, of which the working stack takes 512 MiB."""
+    """Limit of address space (Linux), of which the working stack takes 512 MiB, a quarter at most."""
     max_document_bytes: int = MAX_DOCUMENT_BYTES
     command: tuple[str, ...] = ("-P", "-m", "collab.engine.child")
     """What Python is asked to run; tests put a child with a failpoint here."""
@@ -115,6 +118,15 @@ class EngineProcess(asyncio.Protocol):
         """Say what the child works on, or worked on when it died."""
         call, update = MARK.unpack_from(self._memory)
         return Mark(call, update - 1 if update else None)
+
+    def cpu_s(self) -> float:
+        """Seconds of CPU the child has used so far; 0 where the system does not tell."""
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_bytes()
+        except OSError:
+            return 0.0
+        user, system = stat.rpartition(b")")[2].split()[11:13]
+        return (int(user) + int(system)) / _TICKS_PER_S
 
     def kill(self) -> None:
         """End the child now; ``on_lost`` is called when its end of the socket is gone."""
@@ -204,7 +216,7 @@ def _start_child(options: ProcessOptions, socket_fd: int, mark_fd: int) -> subpr
 def _bare_environment() -> dict[str, str]:
     passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     importable = os.pathsep.join(path for path in sys.path if path)
-    return {**passed, "PYTHONPATH": importable, "RUST_BACKTRACE": "0"}
+    return {**passed, "PYTHONPATH": importable, "RUST_BACKTRACE": "0", "MALLOC_ARENA_MAX": "1"}
 
 
 class Nursery:

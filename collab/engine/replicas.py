@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from collab.engine.integrator import MAX_DOCUMENT_BYTES
 from collab.engine.native import NativeDoc, NativePanic
 from collab.engine.port import Diff, Fold, Folded, Integration, Job, Loaded
-from collab.engine.replica import MAX_DOCUMENT_BYTES, Progress, Replica
+from collab.engine.replica import Progress, Replica
 from collab.errors import CollabError, EngineDied, Misuse
 
 

@@ -6,7 +6,7 @@ answer of a wrong shape raises `BrokenAnswer` and costs the child its life. Both
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from struct import Struct
 from typing import Any
@@ -62,7 +62,7 @@ Answer = Loaded | Integration | Diff | Folded | bytes | None
 
 _VERDICTS = tuple(Verdict)
 _VERDICT_NUMBERS = {verdict: number for number, verdict in enumerate(_VERDICTS)}
-_JOBS = (Fold, Render, Compose, Revert)
+_JOBS: tuple[Callable[..., Job], ...] = (Fold, Render, Compose, Revert)
 _ERRORS: tuple[type[CollabError], ...] = (Misuse, MalformedMessage, InvalidContent)
 _DIED, _UNEXPECTED = len(_ERRORS), len(_ERRORS) + 1
 _OK = -1

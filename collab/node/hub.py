@@ -138,6 +138,10 @@ class Hub:
                 await room.submit(update, author)
                 return await self.store.log.last_seq(document)
 
+    def holds(self, document: str) -> bool:
+        """Whether a room of the document is live or being opened here."""
+        return document in self._rooms or document in self._opening
+
     def next_entry(self, document: str, update: bytes, author: str | None) -> LogEntry:
         """Name a log entry that does not go through a room (a document's first update)."""
         return self.recorder.entry(document, update, author)

@@ -24,6 +24,7 @@ from collab.server.guard import BodyLimits, Rest
 from collab.server.health import Health
 from collab.server.http import api
 from collab.server.metrics import Metrics
+from collab.server.page import page_routes
 from collab.server.websocket import YjsEndpoint
 from collab.settings import Settings
 from collab.store import SqlStore
@@ -84,8 +85,6 @@ class Collab:
         )
         app.router.routes.append(WebSocketRoute("/yjs/{document}", endpoint))
         if settings.serve_page:
-            from collab.server.page import page_routes
-
             app.router.routes.extend(page_routes())
         return app
 

@@ -95,13 +95,17 @@ def _check_media_type(request: Request) -> None:
     if not has_body:
         return
     sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    expected = UPDATE_MEDIA_TYPE if request.url.path.endswith("/updates") else "application/json"
+    expected = UPDATE_MEDIA_TYPE if request.scope["path"].endswith("/updates") else "application/json"
     if sent != expected:
         raise HTTPException(415, f"send {expected}")
 
 
 def _hub(request: Request) -> Any:
     return request.app.state.rest.hub
+
+
+def _jobs(request: Request) -> Any:
+    return request.app.state.jobs
 
 
 def _access(request: Request) -> Access:
@@ -111,6 +115,8 @@ def _access(request: Request) -> Access:
 
 TheHub = Annotated[Any, Depends(_hub)]
 """The node's `Hub`. Any, because FastAPI would read a class here as a request parameter."""
+TheJobs = Annotated[Any, Depends(_jobs)]
+"""The node's `Jobs`."""
 TheAccess = Annotated[Access, Depends(_access)]
 """What the caller was granted."""
 

@@ -6,6 +6,7 @@ and adds the WebSocket, the page and the health routes to what it returns.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -14,6 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from collab.server import problems
 from collab.server.guard import BodyLimits, Guard
+from collab.server.jobs import Jobs
 from collab.server.rest import routers
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ def api(
         redirect_slashes=False,
     )
     app.state.rest = rest
+    app.state.jobs = Jobs(rest.hub.engine, clock=time.monotonic)
     problems.install(app)
     for router in routers:
         app.include_router(router)
@@ -73,7 +76,10 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         schema = get_openapi(
             title=app.title, version=app.version, description=app.description, tags=app.openapi_tags, routes=app.routes
         )
-        parts = schema.setdefault("components", {}).setdefault("schemas", {})
+        components = schema.setdefault("components", {})
+        components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+        schema["security"] = [{"token": []}, {}]
+        parts = components.setdefault("schemas", {})
         parts["Problem"] = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         parts.update(parts["Problem"].pop("$defs", {}))
         app.openapi_schema = schema

@@ -145,8 +145,12 @@ class Database(ABC):
             return await connection.run_sync(found_revision)
 
     async def close(self) -> None:
-        """Give back every connection."""
+        """Give back every connection, for good."""
         self.closed = True
+        await self.release()
+
+    async def release(self) -> None:
+        """Give back the connections of a failed start; another may follow."""
         for engine in self.engines:
             await engine.dispose()
 

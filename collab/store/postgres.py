@@ -37,6 +37,7 @@ APPENDING_CONNECTIONS = 2
 _BROKEN = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     ConnectionError,
@@ -69,7 +70,7 @@ SELECT name, last_seq FROM ends
 class PostgresDatabase(Database):
     """See the module."""
 
-    driver_errors = (asyncpg.PostgresError, asyncpg.InterfaceError)
+    driver_errors = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
     def __init__(self, url: URL, timeouts: Timeouts) -> None:
         arguments = _connect_arguments(timeouts)

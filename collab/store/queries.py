@@ -6,12 +6,12 @@ Each runs inside the caller's transaction. Checksums of much data are computed i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import ParamSpec, TypeVar
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, and_, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from collab.errors import DocumentDeleted, DocumentMissing, Misuse
@@ -23,7 +23,7 @@ from collab.store.tables import documents, snapshots, updates
 HASHED_IN_LOOP_BYTES = 256 * 1024
 """More than this is hashed in a thread. Guessed: well under a millisecond."""
 
-_KEYS_PER_QUERY = 500
+_PER_STATEMENT = 500
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -110,16 +110,30 @@ async def uncovered_rows(
     connection: AsyncConnection, found: Found, coverage: Coverage
 ) -> list[tuple[int, bytes, bytes]]:
     """(seq, update, checksum) of the rows a snapshot with this coverage does not hold."""
-    query = select(updates.c.seq, updates.c.bytes, updates.c.sha256).where(
-        updates.c.document_id == found.id, _outside(coverage)
-    )
-    rows = await connection.execute(query.order_by(updates.c.seq))
-    return [(row.seq, row.bytes, row.sha256) for row in rows]
+    rows: list[tuple[int, bytes, bytes]] = []
+    for outside in [*map(updates.c.seq.in_, chunks(coverage.waiting)), updates.c.seq > coverage.through]:
+        query = select(updates.c.seq, updates.c.bytes, updates.c.sha256).where(
+            updates.c.document_id == found.id, outside
+        )
+        found_rows = await connection.execute(query.order_by(updates.c.seq))
+        rows.extend((row.seq, row.bytes, row.sha256) for row in found_rows)
+    return rows
 
 
-def _outside(coverage: Coverage) -> ColumnElement[bool]:
-    after = updates.c.seq > coverage.through
-    return or_(after, updates.c.seq.in_(sorted(coverage.waiting))) if coverage.waiting else after
+async def delete_covered_rows(connection: AsyncConnection, found: Found, coverage: Coverage) -> None:
+    """Delete exactly the rows a snapshot with this coverage holds."""
+    low = 0
+    for kept in [*chunks(coverage.waiting), []]:
+        high = kept[-1] if kept else coverage.through
+        span = and_(updates.c.document_id == found.id, updates.c.seq > low, updates.c.seq <= high)
+        await connection.execute(delete(updates).where(span, updates.c.seq.not_in(kept)))
+        low = high
+
+
+def chunks(numbers: Iterable[int]) -> list[list[int]]:
+    """In order, in lists short enough for a statement's parameters: a hostile client may make many rows wait."""
+    ordered = sorted(numbers)
+    return [ordered[start : start + _PER_STATEMENT] for start in range(0, len(ordered), _PER_STATEMENT)]
 
 
 async def stored_keys(connection: AsyncConnection, batch: Batch) -> set[tuple[str, int]]:
@@ -127,10 +141,9 @@ async def stored_keys(connection: AsyncConnection, batch: Batch) -> set[tuple[st
     ours = {(e.node, e.number): digest for e, digest in zip(batch.entries, batch.checksums, strict=True)}
     stored: set[tuple[str, int]] = set()
     for node, keys in groupby(sorted(ours), key=lambda key: key[0]):
-        numbers = [number for _, number in keys]
-        for start in range(0, len(numbers), _KEYS_PER_QUERY):
+        for numbers in chunks(number for _, number in keys):
             query = select(updates.c.number, updates.c.sha256).where(
-                updates.c.node == node, updates.c.number.in_(numbers[start : start + _KEYS_PER_QUERY])
+                updates.c.node == node, updates.c.number.in_(numbers)
             )
             for row in await connection.execute(query):
                 if row.sha256 != ours[node, row.number]:
@@ -153,18 +166,19 @@ async def sizes(connection: AsyncConnection, document_ids: Collection[int]) -> M
         snapshots.c.waiting,
     ).where(snapshots.c.id.in_(newest))
     total = dict.fromkeys(document_ids, 0)
-    waiting: list[ColumnElement[bool]] = []
+    parts = [_log_after_folds(document_ids)]
     for fold in await connection.execute(folds):
         total[fold.document_id] = fold.size
-        if fold.waiting:
-            waiting.append(and_(updates.c.document_id == fold.document_id, updates.c.seq.in_(fold.waiting)))
-    for query in _log_sizes(document_ids, waiting):
-        for row in await connection.execute(query):
+        of_document = updates.c.document_id == fold.document_id
+        parts.extend(and_(of_document, updates.c.seq.in_(waiting)) for waiting in chunks(fold.waiting))
+    for part in parts:
+        summed = select(updates.c.document_id, func.sum(func.length(updates.c.bytes)).label("size")).where(part)
+        for row in await connection.execute(summed.group_by(updates.c.document_id)):
             total[row.document_id] += int(row.size)
     return total
 
 
-def _log_sizes(document_ids: Collection[int], waiting: list[ColumnElement[bool]]) -> list[Select[tuple[int, int]]]:
+def _log_after_folds(document_ids: Collection[int]) -> ColumnElement[bool]:
     through = (
         select(snapshots.c.covered_through)
         .where(snapshots.c.document_id == updates.c.document_id, snapshots.c.kind == "compaction")
@@ -172,8 +186,4 @@ def _log_sizes(document_ids: Collection[int], waiting: list[ColumnElement[bool]]
         .limit(1)
         .scalar_subquery()
     )
-    summed = select(updates.c.document_id, func.sum(func.length(updates.c.bytes)).label("size")).group_by(
-        updates.c.document_id
-    )
-    after = summed.where(updates.c.document_id.in_(document_ids), updates.c.seq > func.coalesce(through, 0))
-    return [after, summed.where(or_(*waiting))] if waiting else [after]
+    return and_(updates.c.document_id.in_(document_ids), updates.c.seq > func.coalesce(through, 0))

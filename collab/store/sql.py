@@ -60,7 +60,7 @@ class SqlStore:
             try:
                 await self._database.prepare(migrate=self._migrate)
             except BaseException:
-                await self._database.close()
+                await self._database.release()
                 raise
 
     async def check(self) -> StoreStatus:

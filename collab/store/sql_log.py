@@ -128,8 +128,5 @@ class SqlLog:
         )
         if base.id is None:
             return
-        covered = (updates.c.document_id == found.id) & (updates.c.seq <= base.coverage.through)
-        if base.coverage.waiting:
-            covered &= updates.c.seq.not_in(sorted(base.coverage.waiting))
-        await connection.execute(delete(updates).where(covered))
+        await queries.delete_covered_rows(connection, found, base.coverage)
         await connection.execute(delete(snapshots).where(queries.folds_of(found.id), snapshots.c.id < base.id))

@@ -84,6 +84,7 @@ async def make_world() -> AsyncIterator[MakeWorld]:
             store, engine = MemoryStore(clock=Clock()), InlineEngine()
             hub = Hub(node="n", epoch=1, engine=engine, store=store, bus=MemoryBus())
             app = api(Rest(hub, authenticate, origins or Origins()), version="0", limits=limits)
+            await engine.start()
             hub.start()
             stack.push_async_callback(engine.close)
             stack.push_async_callback(hub.close)

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import urllib.request
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
+import jwt
+import pycrdt
 import pytest
 from playwright.async_api import expect
 
+from tests.support.server import RunningServer
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.browser.conftest import People
-    from tests.support.server import RunningServer
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
@@ -28,6 +35,18 @@ def ask(server: RunningServer, method: str, path: str, body: object = None) -> A
     with urllib.request.urlopen(request, timeout=20) as reply:
         text = reply.read().decode()
         return json.loads(text) if "json" in reply.headers.get("Content-Type", "") else text
+
+
+def send_update(server: RunningServer, name: str, update: bytes) -> None:
+    headers = {"Content-Type": "application/octet-stream"}
+    address = f"{server.url}/v1/documents/{name}/updates"
+    with urllib.request.urlopen(urllib.request.Request(address, data=update, headers=headers), timeout=20):
+        pass
+
+
+def token(secret: str, grant: str, *, name: str) -> str:
+    claims = {"sub": grant, "name": name, "documents": {"acme:*": grant}, "exp": int(time.time()) + 600}
+    return jwt.encode(claims, secret, algorithm="HS256")
 
 
 def content(server: RunningServer, name: str) -> str:
@@ -97,31 +116,28 @@ async def test_k1_a_browser_that_loses_its_network_says_offline_and_catches_up(
     await one.be("Offline")
     await two.write("meanwhile ")
     await two.be("Saved")
-    assert "alone" not in content(server, "cut")
     await one.context.set_offline(False)
     await one.be("Saved")
     await one.see("alone", "meanwhile")
     await two.see("alone", "meanwhile")
 
 
-async def test_edits_made_offline_outlive_a_closed_tab(people: People, server: RunningServer) -> None:
-    one = await people.join(server)
-    ask(server, "POST", "", {"name": "closed-tab"})
+async def test_edits_made_offline_outlive_a_closed_tab(people: People, mortal: RunningServer) -> None:
+    one = await people.join(mortal)
     await one.open("closed-tab")
     await one.be("Saved")
-    await one.context.set_offline(True)
-    await one.write("kept in this browser")
+    mortal.kill()
     await one.be("Offline")
+    await one.write("kept in this browser")
     await one.page.evaluate(STORED)
     await one.page.close()
-    assert content(server, "closed-tab") == ""
-    await one.context.set_offline(False)
+    mortal.launch()
     one.page = await one.context.new_page()
     one.watch()
     await one.open("closed-tab")
     await one.see("kept in this browser")
     await one.be("Saved")
-    assert "kept in this browser" in content(server, "closed-tab")
+    assert "kept in this browser" in content(mortal, "closed-tab")
 
 
 async def test_k1_what_was_called_saved_survives_kill_9(people: People, mortal: RunningServer) -> None:
@@ -148,6 +164,11 @@ async def test_k1_without_an_echo_the_page_does_not_say_saved(people: People, se
     await one.write("never confirmed")
     await one.page.evaluate("window.passOn = true")
     await one.be("Unsaved")
+    async with one.page.expect_event("dialog") as asked:
+        await one.page.close(run_before_unload=True)
+    question = await asked.value
+    assert question.type == "beforeunload"
+    await question.dismiss()
     await one.write("!")
     await one.be("Saved")
 
@@ -243,6 +264,53 @@ async def test_h05_content_unknown_to_this_editor_is_shown_and_never_touched(
     await expect(one.page.locator(".as-text")).to_contain_text("from another editor")
     await one.be("Saved")
     assert ask(server, "GET", "/strange/content?format=json") == before
+
+
+async def test_h05_unknown_content_that_arrives_while_editing_is_not_deleted_either(
+    people: People, server: RunningServer
+) -> None:
+    one = await people.join(server)
+    await one.open("strange-later")
+    await one.write("known text")
+    await one.be("Saved")
+    strange = pycrdt.Doc()
+    strange.get("default", type=pycrdt.XmlFragment).children.append(
+        pycrdt.XmlElement("video", contents=[pycrdt.XmlText("from another editor")])
+    )
+    send_update(server, "strange-later", strange.get_update())
+    await expect(one.page.get_by_role("alert")).to_contain_text("left untouched")
+    await expect(one.page.locator(".as-text")).to_contain_text("known text")
+    await one.be("Saved")
+    shown = json.dumps(ask(server, "GET", "/strange-later/content?format=json"))
+    assert "video" in shown
+    assert "from another editor" in shown
+
+
+async def test_a_token_from_the_link_decides_who_may_write_and_leaves_the_address_bar(
+    people: People, tmp_path: Path
+) -> None:
+    secret = token_hex(32)
+    with RunningServer.start(
+        database=f"sqlite:///{tmp_path / 'collab.db'}", env={"COLLAB_AUTH": "jwt", "COLLAB_JWT_SECRET": secret}
+    ) as guarded:
+        stranger, writer, reader = [await people.join(guarded) for _ in range(3)]
+        await stranger.page.goto(f"{guarded.url}/d/acme:plan")
+        await expect(stranger.page.get_by_role("alert")).to_contain_text("Please sign in")
+        await stranger.be("Closed")
+        await writer.open(f"acme:plan#token={token(secret, 'write', name='Chief gardener')}")
+        await writer.be("Saved")
+        await expect(writer.page.locator(".me .hidden")).to_have_text("Chief gardener (you)")
+        assert writer.page.url == f"{guarded.url}/d/acme:plan"
+        await reader.open(f"acme:plan#token={token(secret, 'read', name='Reader')}")
+        await writer.write("for your eyes")
+        await writer.be("Saved")
+        await reader.see("for your eyes")
+        await expect(reader.page.get_by_text("Read only")).to_be_visible()
+        await expect(reader.text).to_have_attribute("contenteditable", "false")
+        await expect(reader.page.get_by_role("toolbar")).to_have_count(0)
+        await expect(writer.page.locator(".people li")).to_contain_text("Reader")
+        await reader.page.reload()
+        await reader.see("for your eyes")
 
 
 @pytest.mark.parametrize("width", [375, 1280])

@@ -12,7 +12,7 @@ from pycrdt import Doc, Text, merge_updates
 
 from collab.engine.inline import InlineEngine
 from collab.engine.isolated import IsolatedEngine
-from collab.engine.port import Engine, Fold, Folded, Integration, Verdict
+from collab.engine.port import Diff, Engine, Fold, Folded, Integration, Verdict
 from collab.engine.process import ProcessOptions
 from collab.engine.waiting import MAX_WAITING_BYTES, MAX_WAITING_UPDATES
 from collab.errors import CloseCode, EngineDied, MalformedMessage, Misuse
@@ -54,7 +54,8 @@ def engine(shared: Engine) -> Engine:
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
     """A document of this test's own."""
-    return request.node.name
+    node: pytest.Item = request.node
+    return node.name
 
 
 def _engine(kind: str, *, max_document_bytes: int = 20 * 1024 * 1024) -> InlineEngine | IsolatedEngine:
@@ -71,7 +72,7 @@ async def whole(engine: Engine, document: str) -> bytes:
     return (await engine.diff(document, NOTHING_KNOWN)).update
 
 
-async def test_e2_every_update_gets_its_own_verdict_in_order(engine: Engine, name: str) -> None:
+async def test_e6_every_update_gets_its_own_verdict_in_order(engine: Engine, name: str) -> None:
     await engine.load(name, [inserted("ab")])
     integration = await engine.integrate(
         name, [inserted("c", clock=2), inserted("ab"), b"\x07", inserted("e", clock=9)]
@@ -81,27 +82,27 @@ async def test_e2_every_update_gets_its_own_verdict_in_order(engine: Engine, nam
     assert text_of(await whole(engine, name)) == "abc"
 
 
-async def test_e2_merged_holds_what_integrated_and_what_waits_and_nothing_else(engine: Engine, name: str) -> None:
+async def test_e6_merged_holds_what_integrated_and_what_waits_and_nothing_else(engine: Engine, name: str) -> None:
     await engine.load(name, [inserted("ab")])
     integration = await engine.integrate(name, [inserted("c", clock=2), inserted("ab"), inserted("e", clock=9)])
     assert integration.merged is not None
     assert scan_update(integration.merged).ranges == {1: [(2, 3), (9, 10)]}
 
 
-async def test_e2_a_single_update_comes_back_as_the_bytes_received(engine: Engine, name: str) -> None:
+async def test_e6_a_single_update_comes_back_as_the_bytes_received(engine: Engine, name: str) -> None:
     odd = inserted("ab")[:-1] + b"\x01\x01\x00"  # a delete set with an empty client: no re-encoding would keep it
     await engine.load(name, [])
     assert (await engine.integrate(name, [odd])).merged == odd
 
 
-async def test_e2_nothing_new_gives_no_merged_update(engine: Engine, name: str) -> None:
+async def test_e6_nothing_new_gives_no_merged_update(engine: Engine, name: str) -> None:
     await engine.load(name, [inserted("ab"), deleted(1, 0, 1)])
     integration = await engine.integrate(name, [inserted("ab"), deleted(1, 0, 1), b"\x00\x00"])
     assert verdicts(integration) == [Verdict.REDUNDANT] * 3
     assert integration.merged is None
 
 
-async def test_e2_a_deletion_is_something_new_although_all_clocks_are_known(engine: Engine, name: str) -> None:
+async def test_e6_a_deletion_is_something_new_although_all_clocks_are_known(engine: Engine, name: str) -> None:
     await engine.load(name, [inserted("ab")])
     integration = await engine.integrate(name, [deleted(1, 0, 1)])
     assert verdicts(integration) == [Verdict.INTEGRATED]
@@ -109,7 +110,7 @@ async def test_e2_a_deletion_is_something_new_although_all_clocks_are_known(engi
     assert text_of(await whole(engine, name)) == "b"
 
 
-async def test_e3_an_update_past_a_gap_waits_and_integrates_when_the_gap_is_filled(engine: Engine, name: str) -> None:
+async def test_e7_an_update_past_a_gap_waits_and_integrates_when_the_gap_is_filled(engine: Engine, name: str) -> None:
     first, second, third = typed(3)
     await engine.load(name, [first])
     assert verdicts(await engine.integrate(name, [third])) == [Verdict.PENDING]
@@ -120,14 +121,14 @@ async def test_e3_an_update_past_a_gap_waits_and_integrates_when_the_gap_is_fill
     assert verdicts(await engine.integrate(name, [third])) == [Verdict.REDUNDANT]
 
 
-async def test_e3_a_deletion_ahead_of_its_structs_waits(engine: Engine, name: str) -> None:
+async def test_e7_a_deletion_ahead_of_its_structs_waits(engine: Engine, name: str) -> None:
     await engine.load(name, [])
     assert verdicts(await engine.integrate(name, [deleted(1, 1, 1)])) == [Verdict.PENDING]
     assert verdicts(await engine.integrate(name, [inserted("abc")])) == [Verdict.INTEGRATED]
     assert text_of(await whole(engine, name)) == "ac"
 
 
-async def test_e3_what_waits_is_part_of_every_diff(engine: Engine, name: str) -> None:
+async def test_e7_what_waits_is_part_of_every_diff(engine: Engine, name: str) -> None:
     first, second, third = typed(3)
     await engine.load(name, [first])
     await engine.integrate(name, [third])
@@ -136,7 +137,7 @@ async def test_e3_what_waits_is_part_of_every_diff(engine: Engine, name: str) ->
     assert text_of(merge_updates(diff.update, second)) == "abc"
 
 
-async def test_e3_an_update_that_waits_already_is_redundant(engine: Engine, name: str) -> None:
+async def test_e7_an_update_that_waits_already_is_redundant(engine: Engine, name: str) -> None:
     first, _, third = typed(3)
     await engine.load(name, [first])
     await engine.integrate(name, [third])
@@ -144,7 +145,7 @@ async def test_e3_an_update_that_waits_already_is_redundant(engine: Engine, name
     assert verdicts(again) == [Verdict.REDUNDANT, Verdict.REDUNDANT]
 
 
-async def test_e3_the_part_that_can_integrate_does_not_wait_for_the_rest(engine: Engine, name: str) -> None:
+async def test_e7_the_part_that_can_integrate_does_not_wait_for_the_rest(engine: Engine, name: str) -> None:
     first, second, _, fourth = typed(4)
     await engine.load(name, [first])
     assert verdicts(await engine.integrate(name, [merge_updates(second, fourth)])) == [Verdict.PENDING]
@@ -153,11 +154,11 @@ async def test_e3_the_part_that_can_integrate_does_not_wait_for_the_rest(engine:
 
 @pytest.mark.parametrize("merge_some", [False, True], ids=["single", "merged"])
 @pytest.mark.parametrize("seed", range(12))
-async def test_e4_any_order_ends_in_the_same_document(
+async def test_e8_any_order_ends_in_the_same_document(
     engine: Engine, name: str, seed: int, *, merge_some: bool
 ) -> None:
     log = history(seed)
-    expected = Doc()
+    expected: Doc[Text] = Doc()
     expected.apply_update(merge_updates(*log))
     any_order = shuffled(log, seed, merge_some=merge_some)
     await engine.load(name, [])
@@ -172,7 +173,7 @@ async def test_e4_any_order_ends_in_the_same_document(
     assert text_of(await whole(engine, name + ":cold")) == text_of(diff.update)
 
 
-async def test_e5_structs_that_wait_for_each_other_are_refused_and_hold_up_nothing(engine: Engine, name: str) -> None:
+async def test_e9_structs_that_wait_for_each_other_are_refused_and_hold_up_nothing(engine: Engine, name: str) -> None:
     await engine.load(name, [inserted("x", client=7)])
     integration = await engine.integrate(name, [circle(), inserted("y", client=7, clock=1)])
     assert verdicts(integration) == [Verdict.REFUSED, Verdict.INTEGRATED]
@@ -181,7 +182,7 @@ async def test_e5_structs_that_wait_for_each_other_are_refused_and_hold_up_nothi
     assert text_of(diff.update) == "xy"
 
 
-async def test_e5_of_an_update_with_a_circle_the_sound_part_stays(engine: Engine, name: str) -> None:
+async def test_e9_of_an_update_with_a_circle_the_sound_part_stays(engine: Engine, name: str) -> None:
     await engine.load(name, [])
     mixed = merge_updates(circle(), inserted("sound", client=7))
     assert verdicts(await engine.integrate(name, [mixed])) == [Verdict.PENDING]
@@ -192,7 +193,7 @@ async def test_e5_of_an_update_with_a_circle_the_sound_part_stays(engine: Engine
     assert read_state_vector(loaded.state_vector) == {7: 6}
 
 
-async def test_e5_waiting_updates_have_a_budget(engine: Engine, name: str) -> None:
+async def test_e9_waiting_updates_have_a_budget(engine: Engine, name: str) -> None:
     await engine.load(name, [])
     gaps = [deleted(client, 0, 1) for client in range(1, MAX_WAITING_UPDATES + 2)]
     outcomes = (await engine.integrate(name, gaps)).outcomes
@@ -200,14 +201,14 @@ async def test_e5_waiting_updates_have_a_budget(engine: Engine, name: str) -> No
     assert (outcomes[-1].verdict, outcomes[-1].code) == (Verdict.REFUSED, CloseCode.MALFORMED)
 
 
-async def test_e5_waiting_bytes_have_a_budget(engine: Engine, name: str) -> None:
+async def test_e9_waiting_bytes_have_a_budget(engine: Engine, name: str) -> None:
     await engine.load(name, [])
     outcome = (await engine.integrate(name, [inserted("x" * MAX_WAITING_BYTES, clock=5)])).outcomes[0]
     assert (outcome.verdict, outcome.code) == (Verdict.REFUSED, CloseCode.MALFORMED)
     assert verdicts(await engine.integrate(name, [inserted("ok")])) == [Verdict.INTEGRATED]
 
 
-async def test_e6_a_probe_tells_and_changes_nothing(engine: Engine, name: str) -> None:
+async def test_e10_a_probe_tells_and_changes_nothing(engine: Engine, name: str) -> None:
     first, second, third = typed(3)
     await engine.load(name, [first, second, deleted(1, 0, 1)])
     before = await engine.diff(name, NOTHING_KNOWN)
@@ -225,7 +226,7 @@ async def test_e6_a_probe_tells_and_changes_nothing(engine: Engine, name: str) -
     assert await engine.diff(name, NOTHING_KNOWN) == before
 
 
-async def test_e6_a_probe_of_everything_the_document_told_is_redundant(engine: Engine, name: str) -> None:
+async def test_e10_a_probe_of_everything_the_document_told_is_redundant(engine: Engine, name: str) -> None:
     await engine.load(name, [*history(3), inserted("far ahead", client=99, clock=5)])
     assert verdicts(await engine.integrate(name, [await whole(engine, name)], probe=True)) == [Verdict.REDUNDANT]
 
@@ -244,7 +245,7 @@ async def test_e6_a_probe_of_everything_the_document_told_is_redundant(engine: E
         pytest.param(b"", id="empty"),
     ],
 )
-async def test_b06_what_native_code_must_not_read_is_refused_as_malformed(
+async def test_e6_what_native_code_must_not_read_is_refused_as_malformed(
     engine: Engine, name: str, update: bytes
 ) -> None:
     await engine.load(name, [inserted("ab")])
@@ -254,13 +255,13 @@ async def test_b06_what_native_code_must_not_read_is_refused_as_malformed(
     assert outcomes[1].verdict is Verdict.INTEGRATED
 
 
-async def test_b25_a_v2_update_is_refused_as_an_encoding_not_served(engine: Engine, name: str) -> None:
+async def test_e6_a_v2_update_is_refused_as_an_encoding_not_served(engine: Engine, name: str) -> None:
     await engine.load(name, [])
     outcome = (await engine.integrate(name, [V2_UPDATE])).outcomes[0]
     assert (outcome.verdict, outcome.code) == (Verdict.REFUSED, CloseCode.UNSUPPORTED_ENCODING)
 
 
-async def test_e7_an_update_native_code_gives_up_on_is_named_and_loses_only_its_document(
+async def test_e2_an_update_native_code_gives_up_on_is_named_and_loses_only_its_document(
     engine: Engine, name: str
 ) -> None:
     text_as_parent = b"\x01\x01\x02\x00\x04\x00\x01\x00\x01x\x00"  # claims to be a child of a character
@@ -277,7 +278,7 @@ async def test_e7_an_update_native_code_gives_up_on_is_named_and_loses_only_its_
     assert text_of(await whole(engine, name)) == "ab"
 
 
-async def test_e7_an_update_is_not_blamed_for_what_it_wakes(engine: Engine, name: str) -> None:
+async def test_e2_an_update_is_not_blamed_for_what_it_wakes(engine: Engine, name: str) -> None:
     text_as_parent = b"\x01\x01\x02\x00\x04\x00\x01\x02\x01x\x00"
     await engine.load(name, [inserted("ab")])
     assert verdicts(await engine.integrate(name, [text_as_parent])) == [Verdict.PENDING]
@@ -286,20 +287,32 @@ async def test_e7_an_update_is_not_blamed_for_what_it_wakes(engine: Engine, name
     assert read_state_vector((await engine.diff(name, NOTHING_KNOWN)).state_vector) == {1: 4}
 
 
-async def test_e8_poison_is_listed_and_the_document_is_built_without_it(engine: Engine, name: str) -> None:
+async def test_e11_poison_is_listed_and_the_document_is_built_without_it(engine: Engine, name: str) -> None:
     first, second, third = typed(3)
     loaded = await engine.load(name, [first, FIVE_BYTE_PANIC, third, bomb(30_000), second])
     assert (loaded.waiting, loaded.refused) == ((), (1, 3))
     assert text_of(await whole(engine, name)) == "abc"
 
 
-async def test_e8_a_load_replaces_what_was_held(engine: Engine, name: str) -> None:
+async def test_e11_any_number_of_poisoned_rows_leaves_the_document_loadable(engine: Engine, name: str) -> None:
+    keystrokes = typed(300)
+    children_of_text = [b"\x01\x01" + bytes([client]) + b"\x00\x04\x00\x01\x00\x01x\x00" for client in range(2, 42)]
+    rows = [row for pair in zip(keystrokes[:40], children_of_text, strict=True) for row in pair] + keystrokes[40:]
+    followers = [inserted("y", client=client, clock=1) for client in range(2, 42)]
+    loaded = await engine.load(name, rows + followers)
+    assert loaded.refused == tuple(range(1, 80, 2))
+    assert loaded.waiting == tuple(range(len(rows), len(rows) + 40)), "what follows on poison waits for it"
+    assert read_state_vector(loaded.state_vector) == {1: 300}
+    assert verdicts(await engine.integrate(name, [inserted("!", clock=300)])) == [Verdict.INTEGRATED]
+
+
+async def test_e11_a_load_replaces_what_was_held(engine: Engine, name: str) -> None:
     await engine.load(name, [inserted("old")])
     await engine.load(name, [inserted("new", client=2)])
     assert text_of(await whole(engine, name)) == "new"
 
 
-async def test_e9_a_diff_holds_exactly_what_is_lacking(engine: Engine, name: str) -> None:
+async def test_e12_a_diff_holds_exactly_what_is_lacking(engine: Engine, name: str) -> None:
     await engine.load(name, typed(10))
     diff = await engine.diff(name, b"\x01\x01\x04")
     assert scan_update(diff.update).ranges == {1: [(4, 10)]}
@@ -307,7 +320,7 @@ async def test_e9_a_diff_holds_exactly_what_is_lacking(engine: Engine, name: str
     assert (await engine.diff(name, diff.state_vector)).update == b"\x00\x00"
 
 
-async def test_e9_a_diff_is_fresh_after_each_change(engine: Engine, name: str) -> None:
+async def test_e12_a_diff_is_fresh_after_each_change(engine: Engine, name: str) -> None:
     keystrokes = typed(5)
     await engine.load(name, [])
     seen = [await whole(engine, name)]
@@ -321,7 +334,7 @@ async def test_e9_a_diff_is_fresh_after_each_change(engine: Engine, name: str) -
 @pytest.mark.parametrize(
     "state_vector", [LYING_STATE_VECTOR, b"", b"\x01\x01", b"\x00\x00", b"\xff" * 64], ids=bytes.hex
 )
-async def test_b01_an_unreadable_state_vector_is_malformed_and_harms_nothing(
+async def test_e12_an_unreadable_state_vector_is_malformed_and_harms_nothing(
     engine: Engine, name: str, state_vector: bytes
 ) -> None:
     await engine.load(name, [inserted("ab")])
@@ -330,13 +343,14 @@ async def test_b01_an_unreadable_state_vector_is_malformed_and_harms_nothing(
     assert text_of(await whole(engine, name)) == "ab"
 
 
-async def test_e10_calls_for_one_document_are_executed_in_the_order_made(engine: Engine, name: str) -> None:
-    calls = [engine.load(name, []), *(engine.integrate(name, [update]) for update in typed(50)), whole(engine, name)]
-    *_, last = await asyncio.gather(*calls)
-    assert text_of(last) == "".join(chr(97 + number % 26) for number in range(50))
+async def test_e13_calls_for_one_document_are_executed_in_the_order_made(engine: Engine, name: str) -> None:
+    calls = [engine.integrate(name, [update]) for update in typed(50)]
+    _, *_, last = await asyncio.gather(engine.load(name, []), *calls, engine.diff(name, NOTHING_KNOWN))
+    assert isinstance(last, Diff)
+    assert text_of(last.update) == "".join(chr(97 + number % 26) for number in range(50))
 
 
-async def test_e11_a_document_that_was_never_loaded_is_the_callers_mistake(engine: Engine, name: str) -> None:
+async def test_e14_a_document_that_was_never_loaded_is_the_callers_mistake(engine: Engine, name: str) -> None:
     with pytest.raises(Misuse):
         await engine.integrate(name, [inserted("ab")])
     with pytest.raises(Misuse):
@@ -344,14 +358,14 @@ async def test_e11_a_document_that_was_never_loaded_is_the_callers_mistake(engin
     await engine.forget(name)
 
 
-async def test_e11_a_forgotten_document_is_not_loaded(engine: Engine, name: str) -> None:
+async def test_e14_a_forgotten_document_is_not_loaded(engine: Engine, name: str) -> None:
     await engine.load(name, [inserted("ab")])
     await engine.forget(name)
     with pytest.raises(Misuse):
         await engine.diff(name, NOTHING_KNOWN)
 
 
-async def test_e12_a_fold_covers_what_it_holds_and_leaves_out_what_waits(engine: Engine) -> None:
+async def test_e15_a_fold_covers_what_it_holds_and_leaves_out_what_waits(engine: Engine) -> None:
     first, second, third, fourth = typed(4)
     folded = await engine.run(Fold((first, fourth, FIVE_BYTE_PANIC, second, deleted(1, 0, 1))))
     assert isinstance(folded, Folded)
@@ -360,13 +374,13 @@ async def test_e12_a_fold_covers_what_it_holds_and_leaves_out_what_waits(engine:
     assert text_of(merge_updates(folded.update, third, fourth)) == "bcd"
 
 
-async def test_e12_a_fold_lets_go_of_deleted_text(engine: Engine) -> None:
+async def test_e15_a_fold_lets_go_of_deleted_text(engine: Engine) -> None:
     folded = await engine.run(Fold((inserted("secret " * 1_000), deleted(1, 0, 7_000))))
     assert isinstance(folded, Folded)
     assert len(folded.update) < 50
 
 
-async def test_e13_a_full_document_takes_deletions_only(request: pytest.FixtureRequest, shared: Engine) -> None:
+async def test_e16_a_full_document_takes_deletions_only(request: pytest.FixtureRequest, shared: Engine) -> None:
     engine = _engine(
         "inline" if isinstance(shared, InlineEngine) else "isolated", max_document_bytes=SMALL_DOCUMENT_BYTES
     )
@@ -380,7 +394,7 @@ async def test_e13_a_full_document_takes_deletions_only(request: pytest.FixtureR
         await engine.close()
 
 
-async def test_e14_a_closed_engine_takes_nothing_more(shared: Engine) -> None:
+async def test_e17_a_closed_engine_takes_nothing_more(shared: Engine) -> None:
     engine = _engine("inline" if isinstance(shared, InlineEngine) else "isolated")
     await engine.start()
     await engine.load("d", [])

@@ -43,6 +43,18 @@ async def test_l2_rows_that_wait_stay_through_every_compaction(bench: Bench, ent
     assert (await bench.log.load("a")).all_updates == (b"everything",)
 
 
+async def test_l2_however_many_rows_wait_none_is_lost(bench: Bench, entry: Entries) -> None:
+    total = 34_000  # more than either database takes as parameters of one statement
+    await log_of(bench, entry, *[b"%d" % number for number in range(1, total + 1)])
+    assert await bench.log.compact("a", folded(await bench.log.load("a"), b"[1]", 1, total))
+    assert (await bench.documents.get("a")).bytes == 3 + sum(len(str(number)) for number in range(2, total))
+    stored = await bench.log.load("a")
+    assert [row.seq for row in stored.updates] == list(range(2, total))
+    assert await bench.log.compact("a", folded(stored, b"[1-3]", 2, 3))
+    assert await bench.rows("a") == list(range(2, total))
+    assert [row.seq for row in (await bench.log.load("a")).updates] == list(range(4, total))
+
+
 async def test_l2_a_row_appended_while_folding_is_not_covered(bench: Bench, entry: Entries) -> None:
     await log_of(bench, entry, b"1")
     read = await bench.log.load("a")

@@ -18,7 +18,7 @@ from collab.errors import StoreUnavailable
 from collab.store import SqlStore, Timeouts
 from collab.store.port import LogEntry
 from tests.support.postgres import PostgresServer, postgres_server, postgres_url
-from tests.support.stores import Entries
+from tests.support.stores import Entries, folded
 
 __all__ = ["postgres_server", "postgres_url"]
 
@@ -46,8 +46,14 @@ class CuttingProxy:
     def __init__(self, port: int) -> None:
         self._target = port
         self._tasks: set[asyncio.Task[None]] = set()
+        self._clients: set[asyncio.StreamWriter] = set()
         self.swallow_next_answer = False
         self.cuts = 0
+
+    def say(self, message: bytes) -> None:
+        """Send the clients something the server did not."""
+        for client in self._clients:
+            client.write(message)
 
     async def start(self) -> int:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -55,11 +61,13 @@ class CuttingProxy:
         return port
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._clients.add(writer)
         upstream, to_server = await asyncio.open_connection("127.0.0.1", self._target)
         forward = asyncio.create_task(self._pass(reader, to_server, from_server=False))
         back = asyncio.create_task(self._pass(upstream, writer, from_server=True))
         self._tasks |= {forward, back}
         await asyncio.wait([forward, back], return_when=asyncio.FIRST_COMPLETED)
+        self._clients.discard(writer)
         for stream in (writer, to_server):
             stream.transport.abort()
 
@@ -92,6 +100,28 @@ async def test_l3_an_append_whose_reply_is_lost_is_stored_once(
     appended = await through.log.append([entry("a", b"2"), entry("b", b"3")])
     assert (appended.last_seq, proxy.cuts) == ({"a": 2, "b": 1}, 1)
     assert (through.counters.careful_appends, through.counters.repeated_rows) == (1, 2)
+    assert (await store.log.load("a")).all_updates == (b"1", b"2")
+    await through.close()
+    await proxy.close()
+
+
+async def test_f14_the_last_words_of_a_dying_server_are_an_outage(
+    postgres_url: str, postgres_server: PostgresServer, store: SqlStore, entry: Entries
+) -> None:
+    proxy = CuttingProxy(postgres_server.port)
+    through = SqlStore(make_url(postgres_url).set(port=await proxy.start()), timeouts=SHORT)
+    await through.open()
+    await through.log.append([entry("a", b"1")])
+    fields = b"SFATAL\x00C57P02\x00Mterminating connection\x00\x00"
+    proxy.say(b"E" + (len(fields) + 4).to_bytes(4, "big") + fields)
+    for _ in range(20):  # turns of the loop, so that it arrives before the append is sent
+        await asyncio.sleep(0)
+    late = [entry("a", b"2")]
+    for _ in range(3):
+        with suppress(StoreUnavailable):
+            await through.log.append(late)
+            break
+    assert (await through.log.append(late)).last_seq == {"a": 2}
     assert (await store.log.load("a")).all_updates == (b"1", b"2")
     await through.close()
     await proxy.close()
@@ -142,10 +172,11 @@ async def test_p1_f14_kill_9_loses_nothing_that_was_answered(postgres_server: Po
     writing = [asyncio.create_task(write(Entries(f"n{number}"))) for number in range(3)]
     await enough.wait()
     await asyncio.to_thread(postgres_server.kill)
-    await asyncio.gather(*writing)
-    status = await store.check()
-    assert not status.ok
-    await asyncio.to_thread(postgres_server.start)
+    try:
+        await asyncio.gather(*writing)
+        assert not (await store.check()).ok
+    finally:
+        await asyncio.to_thread(postgres_server.start)
     assert (await store.check()).ok
     for number in range(3):
         stored = await store.log.load(f"d{number}")
@@ -222,3 +253,25 @@ async def test_a_frozen_server_is_an_outage_in_bounded_time_and_ends(
         postgres_server.resume()
     assert (await store.log.append(frozen)).last_seq == {"a": 2}
     assert (await store.log.load("a")).all_updates == (b"1", b"2")
+
+
+async def test_l2_compactions_that_meet_in_the_middle_do_not_both_win(
+    postgres_url: str, postgres_server: PostgresServer, entry: Entries
+) -> None:
+    patient = SqlStore(postgres_url, migrate=True)
+    await patient.open()
+    await patient.log.append([entry("a", b"1"), entry("a", b"2")])
+    read = await patient.log.load("a")
+    other = await asyncpg.connect(postgres_url)
+    async with other.transaction():
+        await other.execute("LOCK TABLE snapshots IN SHARE MODE")  # reading goes on, adding waits
+        both = [asyncio.create_task(patient.log.compact("a", folded(read, update))) for update in (b"[12]", b"(12)")]
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        while (await postgres_server.run(waiting))[0]["count"] < 2:
+            await asyncio.sleep(0)
+        # Appends are not held up by a compaction.
+        assert (await patient.log.append([entry("a", b"3")])).last_seq == {"a": 3}
+    await other.close()
+    assert sorted(await asyncio.gather(*both)) == [False, True]
+    assert (await patient.log.load("a")).all_updates[1:] == (b"3",)
+    await patient.close()

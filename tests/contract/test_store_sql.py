@@ -16,6 +16,7 @@ from sqlalchemy import text
 from collab.errors import DocumentDeleted, StoreUnavailable
 from collab.store import SqlStore, Timeouts, migrate, open_store
 from collab.store.port import LogEntry
+from collab.store.sqlite import SqliteDatabase
 from tests.support.postgres import PASSWORD, PostgresServer, postgres_server, postgres_url
 from tests.support.stores import Entries, database_url, folded
 
@@ -126,6 +127,14 @@ async def test_an_outage_says_no_values_and_no_password(database_url: str, caplo
 # --- SQLite ---------------------------------------------------------------------------------------------------------
 
 
+async def on_the_appending_connection(store: SqlStore, statement: str) -> tuple[int, ...]:
+    assert isinstance(store._database, SqliteDatabase)
+    appender = store._database._appender
+    ask = lambda: appender._connected().execute(statement).fetchone()  # noqa: E731 - runs in the connection's thread
+    found: tuple[int, ...] = await asyncio.get_running_loop().run_in_executor(appender.thread, ask)
+    return found
+
+
 async def test_p1_an_sqlite_commit_is_an_fsync(tmp_path: Path) -> None:
     store = await open_store(f"sqlite:///{tmp_path / 'collab.db'}")
     async with store._database.writing() as connection:
@@ -134,6 +143,8 @@ async def test_p1_an_sqlite_commit_is_an_fsync(tmp_path: Path) -> None:
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         ]
     assert found == ["wal", 2, 1, 5000]
+    for name, value in (("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1), ("busy_timeout", 5000)):
+        assert await on_the_appending_connection(store, f"PRAGMA {name}") == (value,)
     async with store._database.reading() as connection:
         with pytest.raises(Exception, match="readonly"):
             await connection.execute(text("DELETE FROM documents"))
@@ -143,16 +154,14 @@ async def test_p1_an_sqlite_commit_is_an_fsync(tmp_path: Path) -> None:
 async def test_a_full_disk_is_an_outage_and_ends(tmp_path: Path) -> None:
     store = await open_store(f"sqlite:///{tmp_path / 'collab.db'}")
     await store.log.append([LogEntry("a", b"1", "n", 1)])
-    async with store._database.writing() as connection:
-        pages = (await connection.execute(text("PRAGMA page_count"))).scalar_one()
-        await connection.execute(text(f"PRAGMA max_page_count = {pages}"))
+    [pages] = await on_the_appending_connection(store, "PRAGMA page_count")
+    await on_the_appending_connection(store, f"PRAGMA max_page_count = {pages}")
     big = [LogEntry("b", b"2", "n", 2), LogEntry("a", b"x" * 500_000, "n", 3)]
     with pytest.raises(StoreUnavailable, match="full"):
         await store.log.append(big)
     assert (await store.log.load("a")).all_updates == (b"1",)
     assert await store.log.last_seq("b") == 0
-    async with store._database.writing() as connection:
-        await connection.execute(text("PRAGMA max_page_count = 1000000"))
+    await on_the_appending_connection(store, "PRAGMA max_page_count = 1000000")
     assert (await store.log.append(big)).last_seq == {"a": 2, "b": 1}
     await store.close()
 
@@ -210,11 +219,13 @@ async def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path: Path) -> 
 
 @pytest.mark.postgres
 async def test_postgres_is_migrated_only_when_asked(postgres_url: str) -> None:
+    waiting = SqlStore(postgres_url)
     with pytest.raises(StoreUnavailable, match="has no tables yet; run `collab migrate`"):
-        await open_store(postgres_url)
+        await waiting.open()
     stores = [SqlStore(postgres_url, migrate=True) for _ in range(3)]
     await asyncio.gather(*(store.open() for store in stores))
-    for store in stores:
+    await waiting.open()
+    for store in [waiting, *stores]:
         assert (await store.check()).ok
         await store.close()
 

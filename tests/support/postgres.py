@@ -71,7 +71,11 @@ class PostgresServer:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
-        self._initialise()
+        try:
+            self._initialise()
+        except BaseException:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
 
     def _hand_over(self, path: Path) -> None:
         if self._user is not None:
@@ -82,9 +86,12 @@ class PostgresServer:
         with contextlib.suppress(OSError, RuntimeError):
             self._run([str(binaries / "postgres"), "--version"])
             return binaries
-        copied = self.folder / "install"
-        shutil.copytree(binaries.parent, copied, symlinks=True)
-        return copied / "bin"
+        install, package, site = binaries.parents[0], binaries.parents[1], binaries.parents[2]
+        copied = self.folder / "site"
+        shutil.copytree(install, copied / package.name / install.name, symlinks=True)
+        libraries = f"{package.name}.libs"  # found by the binaries relative to themselves
+        shutil.copytree(site / libraries, copied / libraries, symlinks=True)
+        return copied / package.name / install.name / "bin"
 
     def _run(self, command: Sequence[str]) -> None:
         as_user: dict[str, Any] = {}

@@ -22,7 +22,14 @@ from collab.store import open_store
 from collab.store.port import LogEntry
 
 SECRET = "k3Zp0s9QwX7vB2nM5cR8tY1uI4oL6aD_"
-LISTED = {"name": "d", "file": "00000001.update", "title": None, "meta": {}, "sha256": "", "waiting": []}
+LISTED: dict[str, Any] = {
+    "name": "d",
+    "file": "00000001.update",
+    "title": None,
+    "meta": {},
+    "sha256": "",
+    "waiting": [],
+}
 Run = Callable[..., Result]
 
 

@@ -46,7 +46,7 @@ def test_the_defaults_may_be_served() -> None:
 
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
-        Settings().port = 1  # type: ignore[misc]
+        Settings().port = 1
 
 
 def test_the_environment_sets_and_arguments_come_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,8 @@ export function nodesAndMarks(): Extensions {
     StarterKit.configure({
       // Undo comes with the collaboration extension and takes back one's own edits only.
       undoRedo: false,
+      // It would change a document that somebody only opened.
+      trailingNode: false,
       link: {
         openOnClick: false,
         // Asked when a link is drawn too: a hostile peer writes links without asking this editor.

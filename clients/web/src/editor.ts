@@ -55,5 +55,15 @@ export function openEditor(options: Options): Editor | null {
       attributes: { role: "textbox", "aria-label": "Document", "aria-multiline": "true" },
     },
   })
+  options.element.addEventListener("mousedown", (event) => writeBelow(editor, event))
   return editor
+}
+
+/** A click below a last table or code block asks for a paragraph to write in. */
+function writeBelow(editor: Editor, event: MouseEvent): void {
+  const { lastChild, content } = editor.state.doc
+  const below = event.target === editor.view.dom && event.offsetY > (editor.view.dom.lastElementChild as HTMLElement).offsetTop
+  if (!below || !editor.isEditable || lastChild === null || lastChild.type.name === "paragraph") return
+  event.preventDefault()
+  editor.chain().insertContentAt(content.size, { type: "paragraph" }).focus("end").run()
 }

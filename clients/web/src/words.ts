@@ -12,7 +12,7 @@ export const STATUS_LABEL: Record<Status, string> = {
 
 export const STATUS_DETAIL: Record<Status, string> = {
   connecting: "Waiting for the server.",
-  offline: "Your edits are kept in this browser and sent when the server is back.",
+  offline: "Your edits are kept in this browser.",
   unsaved: "The server has not confirmed your last edits yet.",
   saved: "Everything you typed is committed on the server.",
   closed: "The server ended this session for good.",

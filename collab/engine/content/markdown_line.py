@@ -8,8 +8,10 @@ as punctuation.
 from __future__ import annotations
 
 import re
+import string
 from dataclasses import dataclass
 from typing import Any, Final
+from unicodedata import category
 
 from collab.engine.content.rich import attributes, safe_url
 from collab.engine.content.text_writer import inline_text
@@ -55,8 +57,8 @@ def write_line(nodes: list[Json], *, one_line: bool = False, table: bool = False
             opened.append(mark)
         units += _characters(node, table=table, code=("code", "") in wanted)
     _make_flanking(units)
-    lines = "".join(unit.written for unit in _guard_ends(units)).split("\n")
-    return "\n".join(lines)
+    _guard_ends(units)
+    return "".join(unit.written for unit in units)
 
 
 def _normalised(nodes: list[Json], *, one_line: bool) -> list[Json]:
@@ -68,6 +70,9 @@ def _normalised(nodes: list[Json], *, one_line: bool) -> list[Json]:
             continue
         text = node["text"] if isinstance(node.get("text"), str) else inline_text([node])
         marks = node.get("marks", [])
+        if "]" in text and any(mark["type"] == "link" for mark in marks):
+            # In code nothing can be escaped, and `[...]:` at the start of a line would be a definition, not text.
+            marks = [mark for mark in marks if mark["type"] != "code"]
         if not marks or any(mark["type"] == "code" for mark in marks):
             out.append({"type": "text", "text": text, "marks": marks})
             continue
@@ -134,7 +139,7 @@ def _make_flanking(units: list[_Unit]) -> None:
     """Write letters beside delimiters as references where the delimiter would not open or close otherwise."""
     delimiters = [index for index, unit in enumerate(units) if unit.side in (-1, 1) and unit.written]
     # A reference is punctuation to the delimiter on its other side too, so one may ask for another.
-    while any([_frees(units, index) for index in delimiters]):
+    while any(_frees(units, index) for index in delimiters):
         pass
 
 
@@ -142,14 +147,17 @@ def _frees(units: list[_Unit], index: int) -> bool:
     """Whether the letter outside of the delimiter had to be written as a reference, and was not yet."""
     unit = units[index]
     inner, outer = _beside(units, index, -unit.side), _beside(units, index, unit.side)
-    if not _is_letter(outer) or outer is None or (unit.written != "_" and _is_letter(inner)):
+    if outer is None or outer.written != outer.char or outer.char.isspace() or _is_punctuation(outer.char):
+        return False
+    if unit.written != "_" and inner is not None and inner.written == inner.char and inner.char.isalnum():
         return False
     outer.written = _reference(outer.char)
     return True
 
 
-def _is_letter(unit: _Unit | None) -> bool:
-    return unit is not None and unit.char.isalnum() and unit.written == unit.char
+def _is_punctuation(char: str) -> bool:
+    """Whether every version of CommonMark calls it so: symbols beyond ASCII changed sides in 0.31."""
+    return char in string.punctuation or category(char).startswith("P")
 
 
 def _beside(units: list[_Unit], index: int, step: int) -> _Unit | None:
@@ -159,14 +167,13 @@ def _beside(units: list[_Unit], index: int, step: int) -> _Unit | None:
     return units[index] if 0 <= index < len(units) else None
 
 
-def _guard_ends(units: list[_Unit]) -> list[_Unit]:
+def _guard_ends(units: list[_Unit]) -> None:
     """Keep what begins a line from beginning a block, and blanks at both ends from being dropped."""
     start = 0
     for index in range(len(units) + 1):
         if index == len(units) or units[index].char == "\n":
             _guard(units[start:index])
             start = index + 1
-    return units
 
 
 def _guard(line: list[_Unit]) -> None:

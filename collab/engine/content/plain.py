@@ -93,7 +93,7 @@ def from_delta(ops: Any) -> Node:
     for op in ops if isinstance(ops, list) else [None]:
         if not isinstance(op, dict) or "insert" not in op:
             raise InvalidContent("a delta must be a list of inserts")
-        marks = op.get("attributes") or {}
+        marks = {} if op.get("attributes") is None else op["attributes"]
         if not isinstance(marks, dict):
             raise InvalidContent("the attributes of a delta must be an object")
         marks = {key: value for key, value in marks.items() if value is not None}

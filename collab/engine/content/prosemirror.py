@@ -104,7 +104,7 @@ def _join(text: Node, run: Run) -> None:
 
 
 def _attributes(node: dict[str, Any]) -> dict[str, Any]:
-    attrs = node.get("attrs") or {}
+    attrs = {} if node.get("attrs") is None else node["attrs"]
     if not isinstance(attrs, dict):
         raise InvalidContent("the attributes of a node must be an object")
     # null means "not set" to the editors' bindings, which never store it.
@@ -118,7 +118,7 @@ def _marks(marks: Any) -> Marks:
     for mark in marks:
         if not isinstance(mark, dict) or not isinstance(mark.get("type"), str) or not mark["type"]:
             raise InvalidContent("every mark must be an object with a type")
-        attrs = mark.get("attrs") or {}
+        attrs = {} if mark.get("attrs") is None else mark["attrs"]
         if not isinstance(attrs, dict):
             raise InvalidContent("the attributes of a mark must be an object")
         if mark["type"] != _NOT_STORED:

@@ -54,6 +54,10 @@ class Replica:
             for clock, length in ranges:
                 self._delete(client, clock, clock + length)
 
+    def state(self) -> list[Id]:
+        """The state vector: every client with the clock it reached, in order."""
+        return sorted((client, self._state(client)) for client in self._items)
+
     def _integrate_all(self, structs: list[Struct]) -> None:
         queues: dict[int, list[Struct]] = {}
         for entry in structs:

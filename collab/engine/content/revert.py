@@ -33,7 +33,7 @@ from collab.errors import InvalidContent
 def revert(current: bytes, target: bytes) -> bytes:
     """The update that gives ``current`` the content of ``target``; both are folded updates.
 
-    The client id comes from a hash of the current document and of the change itself: it is new to the document, two
+    The client id comes from a hash of the current state vector and of the change itself: it is new to the document, two
     nodes that make the same change make the same bytes, and different changes never share an id. Raises
     `InvalidContent` when the content cannot be brought back exactly.
     """
@@ -42,7 +42,7 @@ def revert(current: bytes, target: bytes) -> bytes:
     change = _Change(Encoder(), {})
     for name in sorted(replica.roots.keys() | wanted.keys()):
         change.bring(replica.roots.get(name) or Shared(name, None), wanted.get(name) or Node(None))
-    update = change.encoder.finish(deletes=change.deletes, taken=replica.clients, salt=current)
+    update = change.encoder.finish(deletes=change.deletes, taken=replica.clients, salt=repr(replica.state()).encode())
     after = read_roots(Replica(fold((current, update))))
     for name in after.keys() | wanted.keys():
         if fingerprint(after.get(name) or Node(None)) != fingerprint(wanted.get(name) or Node(None)):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
@@ -166,7 +167,7 @@ class _Reader:
 
     def json(self) -> Any:
         text = self.string()
-        return UNDEFINED if text == "undefined" else json.loads(text)
+        return UNDEFINED if text == "undefined" else json.loads(text, object_pairs_hook=_sorted)
 
     def any(self) -> Any:  # noqa: C901 - one branch a kind
         # One Python frame a level; the scan that comes before bounds the nesting at about a hundred.
@@ -186,7 +187,7 @@ class _Reader:
             for _ in range(self.uint()):
                 key = self.string()
                 entries[key] = self.any()
-            return entries
+            return _sorted(entries.items())
         if kind == 117:
             items = []
             for _ in range(self.uint()):
@@ -201,6 +202,13 @@ class _Reader:
         if kind == 127:
             return UNDEFINED
         raise InvalidContent("the document holds a value of an unknown kind")
+
+
+def _sorted(members: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """An object with its members in name order: native code re-encodes them in an order of its own, a new one each
+    time, and equal documents must render to equal bytes.
+    """
+    return dict(sorted(members))
 
 
 def _number(value: float) -> float | int:

@@ -12,7 +12,7 @@ import structlog
 from fastapi import APIRouter, Query, Request, Response
 
 from collab.engine.port import Format, Render, RootType
-from collab.server.guard import UPDATE_MEDIA_TYPE, GuardedRoute, TheAccess, TheHub
+from collab.server.guard import UPDATE_MEDIA_TYPE, GuardedRoute, TheAccess, TheHub, TheJobs
 from collab.server.problems import documented
 from collab.server.rest.schemas import DocumentName, RootName, Saved
 
@@ -60,6 +60,7 @@ RENDERED: dict[int | str, dict[str, Any]] = {
 async def read_content(
     name: DocumentName,
     hub: TheHub,
+    jobs: TheJobs,
     request: Request,
     format: AskedFormat = "json",  # noqa: A002 - the query parameter's name
     root: AskedRoot = None,
@@ -73,7 +74,7 @@ async def read_content(
     stored = await hub.store.log.load(name)
     for damage in stored.damage:
         log.warning("document damaged", document=name, damage=damage)
-    content = cast("bytes", await hub.engine.run(Render(stored.all_updates, format, root, type)))
+    content = cast("bytes", await jobs.run(name, Render(stored.all_updates, format, root, type)))
     return rendered(content, format, name, etag(created, stored.last_seq))
 
 

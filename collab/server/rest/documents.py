@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from collab.engine.port import Compose
 from collab.errors import CloseCode, CollabError, DocumentDeleted, DocumentMissing
 from collab.protocol.names import canonical_name
-from collab.server.guard import GuardedRoute, TheAccess, TheHub
+from collab.server.guard import GuardedRoute, TheAccess, TheHub, TheJobs
 from collab.server.problems import documented
 from collab.server.rest.schemas import (
     Document,
@@ -45,7 +45,7 @@ _CREATED: dict[int | str, dict[str, Any]] = {
     summary="Create a document",
 )
 async def create_document(
-    new: NewDocument, hub: TheHub, access: TheAccess, request: Request, response: Response
+    new: NewDocument, hub: TheHub, jobs: TheJobs, access: TheAccess, request: Request, response: Response
 ) -> Document:
     """Create a document, with content when given: both are committed together or not at all."""
     name = canonical_name(new.name)
@@ -55,9 +55,9 @@ async def create_document(
     if new.content is not None:
         wanted = new.content
         job = Compose(wanted.encoded(), wanted.format, wanted.root, wanted.type)
-        entry = hub.next_entry(name, cast("bytes", await hub.engine.run(job)), author)
+        entry = hub.next_entry(name, cast("bytes", await jobs.run(name, job)), author)
     document = await hub.store.documents.create(name, title=new.title, meta=new.meta, entry=entry)
-    if entry is not None:
+    if entry is not None and hub.holds(name):
         await _tell_room(hub, name, entry.update, author)
     response.headers["Location"] = f"{request.scope.get('root_path', '')}/v1/documents/{name}"
     return Document.of(document)

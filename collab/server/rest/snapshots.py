@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from collab.engine.port import Fold, Folded, Render, Revert
 from collab.protocol.yjs import EMPTY_UPDATE
-from collab.server.guard import GuardedRoute, TheAccess, TheHub
+from collab.server.guard import GuardedRoute, TheAccess, TheHub, TheJobs
 from collab.server.problems import documented
 from collab.server.rest.content import RENDERED, AskedFormat, AskedRoot, AskedType, etag, not_modified, rendered
 from collab.server.rest.schemas import MAX_ID, DocumentName, NewSnapshot, Saved, Snapshot, SnapshotId, SnapshotPage
@@ -25,6 +25,7 @@ router = APIRouter(prefix="/v1/documents/{name}/snapshots", tags=["snapshots"], 
 async def create_snapshot(
     name: DocumentName,
     hub: TheHub,
+    jobs: TheJobs,
     access: TheAccess,
     request: Request,
     response: Response,
@@ -33,7 +34,7 @@ async def create_snapshot(
     """Keep what is committed now, under a label."""
     await hub.store.documents.get(name)
     stored = await hub.store.log.load(name)
-    folded = cast("Folded", await hub.engine.run(Fold(stored.all_updates)))
+    folded = cast("Folded", await jobs.run(name, Fold(stored.all_updates)))
     snapshot = await hub.store.snapshots.create(
         name,
         update=folded.update,
@@ -79,6 +80,7 @@ async def read_snapshot(
     name: DocumentName,
     snapshot: SnapshotId,
     hub: TheHub,
+    jobs: TheJobs,
     request: Request,
     format: AskedFormat = "json",  # noqa: A002 - the query parameter's name
     root: AskedRoot = None,
@@ -89,7 +91,7 @@ async def read_snapshot(
     tag = etag(found.created_at.timestamp(), found.id)
     if unchanged := not_modified(request, tag):
         return unchanged
-    content = cast("bytes", await hub.engine.run(Render((update,), format, root, type)))
+    content = cast("bytes", await jobs.run(name, Render((update,), format, root, type)))
     return rendered(content, format, f"{name}.{found.id}", tag)
 
 
@@ -98,11 +100,13 @@ async def read_snapshot(
     responses=documented(400, 401, 403, 404, 410, 422, 423, 503),
     summary="Restore a snapshot",
 )
-async def restore_snapshot(name: DocumentName, snapshot: SnapshotId, hub: TheHub, access: TheAccess) -> Saved:
+async def restore_snapshot(
+    name: DocumentName, snapshot: SnapshotId, hub: TheHub, jobs: TheJobs, access: TheAccess
+) -> Saved:
     """Give the document the snapshot's content by a new change: live editors receive it, and nothing before is lost."""
     _, target = await hub.store.snapshots.get(name, snapshot)
     stored = await hub.store.log.load(name)
-    change = cast("bytes", await hub.engine.run(Revert(stored.all_updates, (target,))))
+    change = cast("bytes", await jobs.run(name, Revert(stored.all_updates, (target,))))
     if change == EMPTY_UPDATE:
         return Saved(seq=stored.last_seq)
     return Saved(seq=await hub.submit(name, change, author=access.identity.subject))

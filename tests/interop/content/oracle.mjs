@@ -1,6 +1,6 @@
 // Answers questions about documents with the editors' own code: one JSON question a line in, one JSON answer a line out.
 import { createInterface } from 'node:readline'
-import { getSchema } from '@tiptap/core'
+import { getSchema, Mark } from '@tiptap/core'
 import Image from '@tiptap/extension-image'
 import { TaskItem, TaskList } from '@tiptap/extension-list'
 import { TableKit } from '@tiptap/extension-table'
@@ -9,7 +9,13 @@ import * as tiptap from '@tiptap/y-tiptap'
 import * as stock from 'y-prosemirror'
 import * as Y from 'yjs'
 
-const schema = getSchema([StarterKit, Image, TaskList, TaskItem.configure({ nested: true }), TableKit])
+// Marks that may overlap themselves, as comments do; StarterKit has none.
+const Comment = Mark.create({
+  name: 'comment',
+  excludes: '',
+  addAttributes: () => ({ id: { default: null }, by: { default: null } }),
+})
+const schema = getSchema([Comment, StarterKit, Image, TaskList, TaskItem.configure({ nested: true }), TableKit])
 
 const open = (update) => {
   const doc = new Y.Doc()
@@ -81,6 +87,11 @@ const questions = {
   },
   // Stock code composes: the same content as an editor would have stored it.
   compose: ({ json, root }) => encode(tiptap.prosemirrorJSONToYDoc(schema, json, root)),
+  // The names under which formatting is stored in the first text of the fragment's first element.
+  formats: ({ update, root }) => {
+    const text = open(update).getXmlFragment(root).get(0).get(0)
+    return text.toDelta().flatMap((op) => Object.keys(op.attributes ?? {})).sort()
+  },
   plain: ({ update }) => {
     const doc = open(update)
     return {

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import pytest
 
 from benchmarks import report
 from benchmarks.load import Sample
-from benchmarks.scenarios import Ramp, climb
+from benchmarks.scenarios import Ramp, climb, climb_together
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def _sample(*, cpu_ms: float = 100.0, deliveries: int = 10_000, p99_ms: float = 1.0, share: float = 0.2) -> Sample:
     latency = {"p50": p99_ms / 2, "p99": p99_ms}
     result = {"latency_ms": latency, "behind_ms": {"p99": 0.1}, "entries_skipped": 0}
     return Sample(window_s=10.0, deliveries=deliveries, server_cpu_ms=cpu_ms, generator_share=share, result=result)
+
+
+def _climb(attempt: Callable[[float], Sample], *, halvings: int = 3, attempts: int = 2) -> Ramp:
+    climbing = climb(40.0, halvings=halvings, attempts=attempts)
+    return climb_together({"it": climbing}, lambda _, rate: attempt(rate))["it"]
 
 
 def _server_up_to(limit: float, *, stalls: int = 0) -> Ramp:
@@ -23,7 +34,7 @@ def _server_up_to(limit: float, *, stalls: int = 0) -> Ramp:
         stalled, left = left > 0 and rate <= limit, max(0, left - 1)
         return _sample(p99_ms=500.0 if rate > limit or stalled else 1.0, deliveries=int(rate * 100))
 
-    return climb(attempt, 40.0, halvings=3, attempts=2)
+    return _climb(attempt)
 
 
 @pytest.mark.parametrize("limit", [5.0, 39.0, 40.0, 88.0, 450.0, 1_118.0])
@@ -41,6 +52,29 @@ def test_one_stall_does_not_end_the_climb() -> None:
 
 def test_a_climb_without_a_rate_that_holds_has_no_best() -> None:
     assert _server_up_to(0.5).best is None
+
+
+def test_climbs_take_their_steps_in_turn() -> None:
+    tried: list[str] = []
+
+    def attempt(name: str, rate: float) -> Sample:
+        tried.append(name)
+        return _sample(p99_ms=500.0 if rate > {"slow": 50.0, "fast": 300.0}[name] else 1.0)
+
+    climbs = {name: climb(40.0, halvings=1, attempts=1) for name in ("slow", "fast")}
+    ramps = climb_together(climbs, attempt)
+    assert tried == ["slow", "fast", "slow", "fast", "slow", "fast", "fast", "fast"]
+    assert [step.rate for step in ramps["slow"].steps][:2] == [40.0, 80.0]
+
+
+def test_a_disturbed_measurement_is_said_above_the_table_and_beside_the_promise() -> None:
+    quiet, noisy = _sample(), replace(_sample(), foreign_server_share=0.5)
+    assert report.disturbance({"B": {"collab": [quiet], "hocuspocus": [quiet]}}) is None
+    samples = {"B": {"collab": [quiet], "hocuspocus": [noisy]}}
+    warning = report.disturbance(samples)
+    assert warning is not None
+    assert warning.startswith("**1 of 2 measurements were disturbed**")
+    assert report.verdicts(samples)[0].endswith("(on a disturbed machine)")
 
 
 def test_a_ratio_above_one_is_good_news_whichever_way_the_figure_points() -> None:
@@ -70,7 +104,7 @@ def test_the_table_shows_figures_ratios_and_the_best_peer() -> None:
 
 
 def test_a_busy_generator_is_said_in_its_row_and_makes_a_maximum_a_lower_bound() -> None:
-    busy = climb(lambda rate: _sample(p99_ms=rate, share=0.95), 40.0, halvings=0, attempts=1)
+    busy = _climb(lambda rate: _sample(p99_ms=rate, share=0.95), halvings=0, attempts=1)
     samples = report.with_sustained({}, {"collab": [busy]})
     assert ">= 1,000" in report.results_table(samples, {"collab": [busy]}, ["collab"])
     assert "95% (may limit the row)" in report.trust_table(samples, {"collab": [busy]}, ["collab"])

@@ -10,21 +10,23 @@ import time
 
 from collab.engine import child, native, wire
 
-ABORT, HANG, BABBLE = b"please abort", b"please hang", b"please babble"
+ABORT, HANG, BURN, BABBLE = b"please abort", b"please hang", b"please burn", b"please babble"
 
-_apply = native.NativeDoc.apply
+_fill = native.NativeDoc.fill
 _pack_answer = wire.pack_answer
 _babbling = False
 
 
-def _failing_apply(self: native.NativeDoc, update: bytes) -> bool:
+def _failing_fill(self: native.NativeDoc, update: bytes) -> None:
     global _babbling
     if ABORT in update:
         os.abort()
     while HANG in update:
         time.sleep(60)
+    while BURN in update:
+        pass
     _babbling = BABBLE in update
-    return _apply(self, update)
+    _fill(self, update)
 
 
 def _failing_pack(call: int, answer: wire.Answer) -> list[object]:
@@ -32,6 +34,6 @@ def _failing_pack(call: int, answer: wire.Answer) -> list[object]:
 
 
 if __name__ == "__main__":
-    native.NativeDoc.apply = _failing_apply  # type: ignore[method-assign]
+    native.NativeDoc.fill = _failing_fill  # type: ignore[method-assign]
     child.pack_answer = _failing_pack  # type: ignore[attr-defined]
     child.main()

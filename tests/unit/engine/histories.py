@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 from pycrdt import Array, Doc, Map, Text, XmlElement, XmlFragment, XmlText, merge_updates
 
@@ -37,6 +38,15 @@ def bomb(depth: int) -> bytes:
     return b"\x01\x01\x01\x00\x08\x01\x01t\x01" + b"\x75\x01" * depth + b"\x7e\x00"
 
 
+def nested(levels: int, *, first: int = 0) -> bytes:
+    """``levels`` XML elements of client 1, each inside the one before (field-notes 1, attack B10)."""
+    structs = []
+    for clock in range(first, first + levels):
+        parent = b"\x00\x01" + write_varuint(clock - 1) if clock else b"\x01\x01x"
+        structs.append(b"\x07" + parent + b"\x03\x01p")
+    return b"\x01" + write_varuint(levels) + b"\x01" + write_varuint(first) + b"".join(structs) + b"\x00"
+
+
 def circle() -> bytes:
     """Two clients' characters, each said to stand right of the other: nobody can place them."""
     return b"\x02" + b"\x01\x02\x00\x84\x01\x00\x01b" + b"\x01\x01\x00\x84\x02\x00\x01a" + b"\x00"
@@ -45,7 +55,7 @@ def circle() -> bytes:
 def typed(count: int, *, client: int = 1) -> list[bytes]:
     """``count`` keystrokes of one client."""
     updates: list[bytes] = []
-    doc = Doc(client_id=client)
+    doc: Doc[Text] = Doc(client_id=client)
     subscription = doc.observe(lambda event: updates.append(bytes(event.update)))
     text = doc.get("t", type=Text)
     for number in range(count):
@@ -56,7 +66,7 @@ def typed(count: int, *, client: int = 1) -> list[bytes]:
 
 def text_of(update: bytes) -> str:
     """What is in the text root, read by pycrdt alone."""
-    doc = Doc()
+    doc: Doc[Text] = Doc()
     doc.apply_update(update)
     return str(doc.get("t", type=Text))
 
@@ -66,7 +76,7 @@ def history(seed: int, *, edits: int = 40, clients: int = 3) -> list[bytes]:
     rng = Random(seed)
     written: list[bytes] = []
     log: list[bytes] = []
-    docs = [Doc(client_id=number + 1) for number in range(clients)]
+    docs: list[Doc[Any]] = [Doc(client_id=number + 1) for number in range(clients)]
     subscriptions = [doc.observe(lambda event: written.append(bytes(event.update))) for doc in docs]
     for _ in range(edits):
         written.clear()
@@ -103,41 +113,51 @@ def mutated(update: bytes, rng: Random) -> bytes:
     return bytes(changed)
 
 
-def _type(doc: Doc, rng: Random) -> None:
+def _type(doc: Doc[Any], rng: Random) -> None:
     text = doc.get("t", type=Text)
     text.insert(rng.randint(0, len(text)), rng.choice(["a", "bc", "def"]))
 
 
-def _erase(doc: Doc, rng: Random) -> None:
+def _erase(doc: Doc[Any], rng: Random) -> None:
     text = doc.get("t", type=Text)
     if len(text):
         start = rng.randrange(len(text))
         del text[start : min(len(text), start + rng.randint(1, 3))]
 
 
-def _embolden(doc: Doc, rng: Random) -> None:
+def _embolden(doc: Doc[Any], rng: Random) -> None:
     text = doc.get("t", type=Text)
     if len(text) > 2:
         start = rng.randrange(len(text) - 2)
         text.format(start, start + 2, {"bold": True})
 
 
-def _set(doc: Doc, rng: Random) -> None:
+def _set(doc: Doc[Any], rng: Random) -> None:
     values = doc.get("m", type=Map)
     values[rng.choice("xyz")] = rng.choice([1, "two", [3, {"four": 5.5}], None, True])
 
 
-def _push(doc: Doc, rng: Random) -> None:
+def _push(doc: Doc[Any], rng: Random) -> None:
     array = doc.get("a", type=Array)
     if len(array) > 4:
         del array[rng.randrange(len(array))]
     array.append(rng.choice([0, "one", Map({"nested": "map"}), b"\x00\x01"]))
 
 
-def _nest(doc: Doc, rng: Random) -> None:
+def _nest(doc: Doc[Any], rng: Random) -> None:
     fragment = doc.get("x", type=XmlFragment)
     paragraph = XmlElement("paragraph", {"level": str(rng.randint(1, 3))}, [XmlText("word")])
     fragment.children.insert(rng.randint(0, len(fragment.children)), paragraph)
 
 
-_EDITS: tuple[Callable[[Doc, Random], None], ...] = (_type, _type, _type, _erase, _erase, _embolden, _set, _push, _nest)
+_EDITS: tuple[Callable[[Doc[Any], Random], None], ...] = (
+    _type,
+    _type,
+    _type,
+    _erase,
+    _erase,
+    _embolden,
+    _set,
+    _push,
+    _nest,
+)

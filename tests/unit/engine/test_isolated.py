@@ -19,12 +19,13 @@ from collab.engine.port import Fold, Folded, Integration, Verdict
 from collab.engine.process import ProcessOptions
 from collab.errors import EngineDied
 from tests.attacks.fuzz_engine import fuzz
-from tests.unit.engine.failing_child import ABORT, BABBLE, HANG
-from tests.unit.engine.histories import NOTHING_KNOWN, inserted, text_of, typed
+from tests.unit.engine.failing_child import ABORT, BABBLE, BURN, HANG
+from tests.unit.engine.histories import NOTHING_KNOWN, deleted, inserted, nested, text_of, typed
 
 FAILING = ProcessOptions(command=("-P", "-m", "tests.unit.engine.failing_child"))
 ABORTING = inserted(ABORT.decode(), client=666)
 HANGING = inserted(HANG.decode(), client=666)
+BURNING = inserted(BURN.decode(), client=666)
 BABBLING = inserted(BABBLE.decode(), client=666)
 FUZZ_COUNT = int(os.environ.get("COLLAB_FUZZ_COUNT", "3000"))
 
@@ -84,7 +85,7 @@ async def test_e1_a_lost_document_says_so_until_it_is_loaded_again(engine: Isola
     assert text_of((await engine.diff("victim", NOTHING_KNOWN)).update) == "ab"
 
 
-async def test_e1_the_update_that_killed_is_named(engine: IsolatedEngine) -> None:
+async def test_e2_the_update_that_killed_is_named(engine: IsolatedEngine) -> None:
     await engine.load("d", [])
     await engine.load("bystander", [])
     killing = died(engine, "d", inserted("ab"), inserted("c", clock=2), ABORTING, inserted("d", clock=3))
@@ -96,7 +97,7 @@ async def test_e1_the_update_that_killed_is_named(engine: IsolatedEngine) -> Non
     assert bystander.culprit is None
 
 
-async def test_e1_a_suspect_lives_apart_and_its_next_death_harms_nobody(engine: IsolatedEngine) -> None:
+async def test_e3_a_suspect_lives_apart_and_its_next_death_harms_nobody(engine: IsolatedEngine) -> None:
     await engine.load("suspect", [])
     await died(engine, "suspect", ABORTING)
     await engine.load("honest", [inserted("ab")])
@@ -110,7 +111,7 @@ async def test_e1_a_suspect_lives_apart_and_its_next_death_harms_nobody(engine: 
     assert text_of((await engine.diff("suspect", NOTHING_KNOWN)).update) == "ab"
 
 
-async def test_e1_the_suspect_process_ends_with_its_last_document(engine: IsolatedEngine) -> None:
+async def test_e3_the_suspect_process_ends_with_its_last_document(engine: IsolatedEngine) -> None:
     await engine.load("suspect", [])
     await died(engine, "suspect", ABORTING)
     await engine.load("suspect", [])
@@ -119,7 +120,7 @@ async def test_e1_the_suspect_process_ends_with_its_last_document(engine: Isolat
     assert "suspect" not in engine.pids
 
 
-async def test_e1_suspicion_ends(stack: AsyncExitStack) -> None:
+async def test_e3_suspicion_ends(stack: AsyncExitStack) -> None:
     engine = await started(stack, IsolatedEngine(options=FAILING, suspect_for_s=-1.0))
     await engine.load("d", [])
     await died(engine, "d", ABORTING)
@@ -127,7 +128,7 @@ async def test_e1_suspicion_ends(stack: AsyncExitStack) -> None:
     assert set(engine.pids) == {"live"}
 
 
-async def test_e1_a_suspects_load_names_the_row_that_kills(engine: IsolatedEngine) -> None:
+async def test_e2_a_suspects_load_names_the_row_that_kills(engine: IsolatedEngine) -> None:
     rows = [inserted("ab"), ABORTING, inserted("c", clock=2)]
     with pytest.raises(EngineDied) as first:
         await engine.load("d", rows)
@@ -138,7 +139,7 @@ async def test_e1_a_suspects_load_names_the_row_that_kills(engine: IsolatedEngin
     assert loaded.refused == ()
 
 
-async def test_e1_a_call_past_its_deadline_costs_the_process_its_life(stack: AsyncExitStack) -> None:
+async def test_e4_a_call_past_its_deadline_costs_the_process_its_life(stack: AsyncExitStack) -> None:
     engine = await started(stack, IsolatedEngine(options=FAILING, live_deadline_s=0.2))
     await engine.load("d", [])
     error = await died(engine, "d", inserted("ab"), HANGING)
@@ -147,10 +148,18 @@ async def test_e1_a_call_past_its_deadline_costs_the_process_its_life(stack: Asy
     await engine.load("d", [inserted("ab")])
 
 
-async def test_e1_a_stopped_process_is_replaced(stack: AsyncExitStack) -> None:
+async def test_e4_a_call_that_burns_cpu_past_its_deadline_is_ended(stack: AsyncExitStack) -> None:
+    engine = await started(stack, IsolatedEngine(options=FAILING, live_deadline_s=0.5))
+    await engine.load("d", [])
+    assert (await died(engine, "d", BURNING)).culprit == 0
+    assert engine.counters.deadline_kills == 1
+
+
+async def test_e4_a_stopped_process_is_replaced(stack: AsyncExitStack) -> None:
     engine = await started(stack, IsolatedEngine(live_deadline_s=0.2))
     await engine.load("d", [])
     os.kill(engine.pids["live"], signal.SIGSTOP)
+    os.waitid(os.P_PID, engine.pids["live"], os.WSTOPPED | os.WNOWAIT)
     assert (await died(engine, "d", inserted("ab"))).culprit is None
     await engine.load("d", [])
 
@@ -188,6 +197,19 @@ async def test_e1_mutated_updates_never_reach_the_caller_as_anything_but_engine_
     assert summary.canary_edits > 0
 
 
+async def test_e1_nesting_built_level_by_level_costs_nobody_an_engine(stack: AsyncExitStack) -> None:
+    engine = await started(stack, IsolatedEngine())
+    await engine.load("honest", [inserted("ab")])
+    await engine.load("deep", [])
+    for first in range(0, 60_000, 2_000):
+        (outcome,) = (await engine.integrate("deep", [nested(2_000, first=first)])).outcomes
+        assert outcome.verdict is Verdict.INTEGRATED
+    (outcome,) = (await engine.integrate("deep", [deleted(1, 0, 1)])).outcomes
+    assert outcome.verdict is Verdict.INTEGRATED
+    assert text_of((await engine.diff("honest", NOTHING_KNOWN)).update) == "ab"
+    assert engine.counters.restarts == 0
+
+
 async def test_e1_an_engine_that_cannot_start_says_so(stack: AsyncExitStack) -> None:
     engine = IsolatedEngine(options=ProcessOptions(command=("-c", "raise SystemExit(3)")), keep_warm=False)
     stack.push_async_callback(engine.close)
@@ -214,7 +236,7 @@ async def test_e1_a_dead_spare_is_not_handed_over(engine: IsolatedEngine) -> Non
 # Batches
 
 
-async def test_e15_calls_of_one_turn_travel_in_one_batch(engine: IsolatedEngine) -> None:
+async def test_e18_calls_of_one_turn_travel_in_one_batch(engine: IsolatedEngine) -> None:
     documents = [f"d{number}" for number in range(50)]
     await asyncio.gather(*(engine.load(document, []) for document in documents))
     before = engine.counters.batches
@@ -222,7 +244,7 @@ async def test_e15_calls_of_one_turn_travel_in_one_batch(engine: IsolatedEngine)
     assert engine.counters.batches == before + 1
 
 
-async def test_e15_a_thousand_joiners_share_one_answer(engine: IsolatedEngine) -> None:
+async def test_e18_a_thousand_joiners_share_one_answer(engine: IsolatedEngine) -> None:
     await engine.load("d", [inserted("ab")])
     before = engine.counters.calls
     diffs = await asyncio.gather(*(engine.diff("d", NOTHING_KNOWN) for _ in range(1_000)))
@@ -232,7 +254,7 @@ async def test_e15_a_thousand_joiners_share_one_answer(engine: IsolatedEngine) -
     assert text_of((await engine.diff("d", NOTHING_KNOWN)).update) == "abc"
 
 
-async def test_e15_a_diff_asked_for_after_an_update_holds_it(engine: IsolatedEngine) -> None:
+async def test_e18_a_diff_asked_for_after_an_update_holds_it(engine: IsolatedEngine) -> None:
     await engine.load("d", [inserted("ab")])
     before, _, after = await asyncio.gather(
         engine.diff("d", NOTHING_KNOWN),
@@ -242,7 +264,7 @@ async def test_e15_a_diff_asked_for_after_an_update_holds_it(engine: IsolatedEng
     assert (text_of(before.update), text_of(after.update)) == ("ab", "abc")
 
 
-async def test_e15_a_caller_that_gives_up_disturbs_nobody(engine: IsolatedEngine) -> None:
+async def test_e18_a_caller_that_gives_up_disturbs_nobody(engine: IsolatedEngine) -> None:
     await engine.load("d", [])
     keystrokes = typed(3)
     calls = [asyncio.create_task(engine.integrate("d", [update])) for update in keystrokes]
@@ -257,7 +279,7 @@ async def test_e15_a_caller_that_gives_up_disturbs_nobody(engine: IsolatedEngine
 # What a child is given, and what is left when it is over
 
 
-async def test_e16_the_child_gets_limits_and_no_secrets(stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_e5_the_child_gets_limits_and_no_secrets(stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLLAB_JWT_SECRET", "do-not-tell")
     engine = await started(stack, IsolatedEngine())
     await engine.run(Fold(()))
@@ -275,7 +297,21 @@ async def test_e16_the_child_gets_limits_and_no_secrets(stack: AsyncExitStack, m
         assert sum("socket:" in descriptor for descriptor in descriptors) == 1, "the one to its parent"
 
 
-async def test_e16_closing_leaves_no_process_and_no_descriptor() -> None:
+async def test_e5_the_smallest_memory_limit_is_enough_to_work(stack: AsyncExitStack) -> None:
+    engine = await started(stack, IsolatedEngine(options=ProcessOptions(memory_bytes=256 << 20), keep_warm=False))
+    await engine.load("d", [inserted("x" * 1_000_000)])
+    assert len((await engine.diff("d", NOTHING_KNOWN)).update) > 1_000_000
+
+
+async def test_e5_a_document_that_eats_all_memory_costs_an_engine_and_nothing_else(stack: AsyncExitStack) -> None:
+    engine = await started(stack, IsolatedEngine(options=ProcessOptions(memory_bytes=256 << 20)))
+    with pytest.raises(EngineDied):
+        await engine.load("d", [inserted("x" * (20 << 20), client=client) for client in range(1, 7)])
+    await engine.load("d", [inserted("ab")])
+    assert text_of((await engine.diff("d", NOTHING_KNOWN)).update) == "ab"
+
+
+async def test_e19_closing_leaves_no_process_and_no_descriptor() -> None:
     await asyncio.to_thread(int)  # the worker thread is not what is counted
     before = len(list(Path("/proc/self/fd").iterdir()))
     engine = IsolatedEngine(options=FAILING)
@@ -295,7 +331,7 @@ async def test_e16_closing_leaves_no_process_and_no_descriptor() -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
-async def test_e16_the_child_dies_with_its_parent() -> None:
+async def test_e19_the_child_dies_with_its_parent() -> None:
     program = (
         "import asyncio, os, sys\n"
         "from collab.engine.isolated import IsolatedEngine\n"

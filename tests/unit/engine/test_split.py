@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from pycrdt import Doc, merge_updates
+from pycrdt import Doc, Text, merge_updates
 
 from collab.engine.clocks import first_blocker, merge_order
 from collab.engine.split import split_update
@@ -55,7 +55,7 @@ def test_a_circle_is_never_ready() -> None:
 def test_the_ready_part_integrates_completely_and_with_the_rest_makes_the_whole(seed: int) -> None:
     log = history(seed, edits=60)
     rng = Random(seed)
-    doc = Doc()
+    doc: Doc[Text] = Doc()
     doc.apply_update(merge_updates(*log[: rng.randint(0, len(log) - 1)]))
     known = read_state_vector(doc.get_state())
     update = merge_updates(*shuffled(log, seed)[: rng.randint(1, len(log))])
@@ -80,7 +80,7 @@ def test_an_order_is_found_for_everything_but_what_lacks_something(seed: int) ->
     scans = {index: scan_update(update) for index, update in enumerate(log) if index != lost}
     order, blocked = merge_order(scans)
     assert sorted([*order, *blocked]) == sorted(scans)
-    doc = Doc()
+    doc: Doc[Text] = Doc()
     for index in order:
         doc.apply_update(log[index])
     known = read_state_vector(doc.get_state())

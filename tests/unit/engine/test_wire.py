@@ -46,7 +46,7 @@ VALUES = st.recursive(
 
 def over_the_wire(fields: list[object]) -> list[Any]:
     """What arrives when ``fields`` are the only answer in a batch."""
-    (arrived,) = unframe(frame([fields])[LENGTH.size :])
+    arrived: list[Any] = unframe(frame([fields])[LENGTH.size :])[0]
     return arrived
 
 

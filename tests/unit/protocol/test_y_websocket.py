@@ -170,17 +170,17 @@ def test_w2_broken_frames_are_malformed(frame: str) -> None:
         b"\xef\xbb\xbf{}",
     ],
 )
-def test_a5_a_state_that_browsers_cannot_parse_as_an_object_is_malformed(state: bytes) -> None:
+def test_a9_a_state_that_browsers_cannot_parse_as_an_object_is_malformed(state: bytes) -> None:
     with pytest.raises(MalformedMessage):
         decode(state_frame(state))
 
 
 @pytest.mark.parametrize("state", [b'{"a":' + b"9" * 6000 + b"}", b'{"a":1e999}', b'{"\\ud800":"\\u0000"}', b'{"":{}}'])
-def test_a5_odd_but_valid_states_pass(state: bytes) -> None:
+def test_a9_odd_but_valid_states_pass(state: bytes) -> None:
     assert decode(state_frame(state)) == [Awareness((AwarenessEntry(7, 0, state),))]
 
 
-def test_a5_a_state_is_bounded_in_depth() -> None:
+def test_a9_a_state_is_bounded_in_depth() -> None:
     def nested(depth: int) -> bytes:
         return b'{"a":' * depth + b"1" + b"}" * depth
 
@@ -190,7 +190,7 @@ def test_a5_a_state_is_bounded_in_depth() -> None:
     assert decode(state_frame(b'{"a":"' + b"[{" * 100 + b'"}'))
 
 
-def test_a5_a_state_is_bounded_in_bytes() -> None:
+def test_a9_a_state_is_bounded_in_bytes() -> None:
     def sized(size: int) -> bytes:
         return b'{"a":"' + b"x" * (size - 8) + b'"}'
 
@@ -202,7 +202,7 @@ def test_a5_a_state_is_bounded_in_bytes() -> None:
         decode(state_frame(sized(21)), max_awareness_state_bytes=20)
 
 
-def test_a5_an_awareness_message_is_bounded_in_entries() -> None:
+def test_a9_an_awareness_message_is_bounded_in_entries() -> None:
     def crowd(size: int) -> bytes:
         return encode(Awareness(tuple(AwarenessEntry(client, 1, None) for client in range(size))))
 
@@ -214,7 +214,7 @@ def test_a5_an_awareness_message_is_bounded_in_entries() -> None:
 
 
 @pytest.mark.parametrize(("client", "clock"), [(1 << 53, 0), (0, 1 << 32)])
-def test_a5_client_ids_and_clocks_beyond_their_width_are_malformed(client: int, clock: int) -> None:
+def test_a9_client_ids_and_clocks_beyond_their_width_are_malformed(client: int, clock: int) -> None:
     entry = write_varuint(client) + write_varuint(clock) + write_bytes(b"{}")
     with pytest.raises(MalformedMessage):
         decode(awareness_frame(b"\x01" + entry))

@@ -41,15 +41,14 @@ def normal(value: Any) -> Any:
     if isinstance(value, dict):
         value = {key: normal(entry) for key, entry in value.items()}
         if "marks" in value:
-            value["marks"] = sorted(value["marks"], key=json.dumps)
+            value["marks"] = sorted(value["marks"], key=lambda mark: json.dumps(mark, sort_keys=True))
         return value
     if not isinstance(value, list):
         return value
     out: list[Any] = []
     for entry in map(normal, value):
-        if not (
-            out and _joins(out[-1], entry, "text", "marks") or out and _joins(out[-1], entry, "insert", "attributes")
-        ):
+        last = out[-1] if out else None
+        if not _joins(last, entry, "text", "marks") and not _joins(last, entry, "insert", "attributes"):
             out.append(entry)
     return out
 

@@ -1,0 +1,175 @@
+"""`python -m tests.attacks.mutate --count 100000`: byte-mutated valid updates from several sockets over several rooms.
+
+Prints how the sockets were closed, how often an engine process died, and the longest pause a room beside noticed. Exit
+status 1 when the gateway ended, a code outside of the table was seen, or the other room stood still.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import re
+import secrets
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from random import Random
+
+import httpx
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
+from collab.errors import CloseCode
+from tests.attacks.control import ControlRoom
+from tests.attacks.harm import corpus, mutated
+from tests.faults.campaign import alive
+from tests.support import wire
+from tests.support.server import RunningServer
+
+BURST = 20
+"""Frames sent on one socket before it is looked at: several mutations pile up in one document."""
+REPORT_EVERY_S = 10.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came of it."""
+
+    sent: int = 0
+    closes: Counter[int] = field(default_factory=Counter)
+    refused_upgrades: Counter[int] = field(default_factory=Counter)
+    """HTTP status of upgrades that were turned down (a quarantined document, for instance)."""
+    longest_pause_s: float = 0.0
+    engine_deaths: float = 0.0
+    problems: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        names = {code.code: code.name.lower() for code in CloseCode}
+        closes = ", ".join(f"{code} {names.get(code, '?')}: {count}" for code, count in sorted(self.closes.items()))
+        lines = [
+            f"sent {self.sent}, engine deaths {self.engine_deaths:.0f}",
+            f"closes: {closes or 'none'}; upgrades refused: {dict(self.refused_upgrades) or 'none'}",
+            f"longest pause of the room beside: {self.longest_pause_s * 1000:.0f} ms",
+            *(f"! {problem}" for problem in self.problems),
+        ]
+        return "\n".join(lines)
+
+
+async def mutate(
+    server: RunningServer, *, count: int, rooms: int, sockets: int, rng: Random, loud: bool = False
+) -> Tally:
+    """Send ``count`` mutated updates to a running server and say what happened."""
+    gateway, tally = server.pid, Tally()
+    run = f"{rng.getrandbits(32):x}"
+    deaths_before = await engine_deaths(server)
+    async with ControlRoom(server.ws_url, f"control:{run}") as beside, asyncio.TaskGroup() as group:
+        attackers = [
+            group.create_task(
+                _attack(server, f"mutated:{run}:{number % rooms}", count // sockets, Random(rng.getrandbits(64)), tally)
+            )
+            for number in range(sockets)
+        ]
+        watch = group.create_task(_watch(tally, beside, loud=loud))
+        await asyncio.wait(attackers)
+        await beside.still_syncs()
+        watch.cancel()
+    tally.longest_pause_s = beside.longest_pause_s
+    tally.engine_deaths = await engine_deaths(server) - deaths_before
+    if server.pid != gateway or not alive(gateway):
+        tally.problems.append("the gateway ended")
+    unknown = set(tally.closes) - {code.code for code in CloseCode}
+    if unknown:
+        tally.problems.append(f"close codes that are not in the table: {sorted(unknown)}")
+    return tally
+
+
+async def _attack(server: RunningServer, document: str, count: int, rng: Random, tally: Tally) -> None:
+    honest, sent = corpus(rng), 0
+    while sent < count:
+        try:
+            async with connect(f"{server.ws_url}/{document}", max_size=None, compression=None, proxy=None) as socket:
+                sent += await _session(socket, honest, count - sent, rng, tally)
+        except ConnectionClosed as closed:
+            tally.closes[closed.rcvd.code if closed.rcvd else 1006] += 1
+        except InvalidHandshake as refused:
+            tally.refused_upgrades[getattr(getattr(refused, "response", None), "status_code", 0)] += 1
+            sent += 1  # a server that lets nobody in must not keep this loop running for ever
+        except (OSError, TimeoutError):
+            tally.refused_upgrades[0] += 1
+            sent += 1
+
+
+async def _session(socket: ClientConnection, honest: list[bytes], left: int, rng: Random, tally: Tally) -> int:
+    """Send mutations until the server has enough of it; returns how many."""
+    sent = 0
+    for update in rng.sample(honest, 3):  # something for the mutations to build on
+        await socket.send(wire.update(update))
+    while sent < left:
+        with suppress(ConnectionClosed):
+            for _ in range(min(BURST, left - sent)):
+                await socket.send(wire.update(mutated(rng.choice(honest), rng)))
+                sent += 1
+                tally.sent += 1
+            # An answer means that everything before it was dealt with.
+            await socket.send(wire.step1())
+            while not any(message[:2] == (wire.SYNC, wire.STEP2) for message in wire.messages(await _frame(socket))):
+                pass
+            continue
+        await socket.wait_closed()
+        tally.closes[socket.close_code or 1006] += 1
+        break
+    return sent
+
+
+async def _frame(socket: ClientConnection) -> bytes:
+    return await socket.recv(decode=False)
+
+
+async def _watch(tally: Tally, beside: ControlRoom, *, loud: bool) -> None:
+    while True:
+        await asyncio.sleep(REPORT_EVERY_S)
+        if loud:
+            print(
+                f"{tally.sent} sent, longest pause {beside.longest_pause_s * 1000:.0f} ms, {dict(tally.closes)}",
+                flush=True,
+            )
+
+
+async def engine_deaths(server: RunningServer) -> float:
+    """Engine restarts so far, from the server's own metrics."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        text = (await client.get(f"{server.url}/metrics")).text
+    return sum(
+        float(value) for value in re.findall(r"^\w*engine_restarts\w*(?:\{.*\})? ([0-9.e+]+)$", text, re.MULTILINE)
+    )
+
+
+def main() -> int:
+    """See the module."""
+    parser = argparse.ArgumentParser(prog="python -m tests.attacks.mutate", description=__doc__)
+    parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--rooms", type=int, default=6)
+    parser.add_argument("--sockets", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=secrets.randbits(32))
+    arguments = parser.parse_args()
+    print(f"seed {arguments.seed}, {arguments.count} mutated updates", flush=True)
+    started = time.perf_counter()
+    with RunningServer.start() as server:
+        tally = asyncio.run(
+            mutate(
+                server,
+                count=arguments.count,
+                rooms=arguments.rooms,
+                sockets=arguments.sockets,
+                rng=Random(arguments.seed),
+                loud=True,
+            )
+        )
+    print(f"{tally}\n{time.perf_counter() - started:.0f} s, seed {arguments.seed}")
+    return 1 if tally.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
