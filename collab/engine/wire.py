@@ -38,7 +38,7 @@ NO_CALL = 0
 """Number of what nobody waits for; calls count from 1."""
 
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
-"""Longest frame a parent takes: several documents of the largest size in one batch."""
+"""Longest frame a parent takes. Large answers travel alone, so this is ten documents of the largest size."""
 
 MAX_DETAIL_CHARS = 200
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -50,8 +51,9 @@ async def test_nothing_large_is_read_from_strangers(doors: TestDoors) -> None:
     """Before a token is believed no frame is read: the answer to the upgrade, or the first close, is the refusal."""
     door = await doors.shared(COLLAB_AUTH="jwt", COLLAB_JWT_SECRET="0123456789abcdef" * 4)
     async with door.socket() as socket:
-        with pytest.raises(ConnectionClosed):  # from the sending or from the reading, whichever comes to know first
+        with contextlib.suppress(ConnectionClosed):  # the close may be here already
             await socket.send(wire.update(b"\x00" * 200_000))
+        with pytest.raises(ConnectionClosed):
             await socket.recv()
         assert socket.close_code == CloseCode.UNAUTHENTICATED.code
 
@@ -87,7 +89,7 @@ async def test_k2_nothing_of_a_hostile_frame_is_stored(door: Door, stock: StockC
 async def test_e1_mutated_updates_harm_nobody_else(doors: TestDoors) -> None:
     """The default run's share of `python -m tests.attacks.mutate --count 100000`."""
     door = await doors.open()
-    tally = await mutate(door.server, count=1500, rooms=3, sockets=4, rng=Random(11))
+    tally = await mutate(door.server, count=400, rooms=3, sockets=4, rng=Random(11))
     assert isinstance(tally, Tally)
     assert tally.problems == []
     assert sum(tally.closes.values()) > 0

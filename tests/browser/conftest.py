@@ -36,8 +36,6 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-# What a browser says by itself while a server is away; everything else in the console is the page's own.
-EXPECTED_AWAY = ("net::ERR_", "WebSocket connection to", "Failed to load resource")
 PATIENCE_MS = 20_000
 """Longest wait for something that must come; nothing waits this long unless it is broken."""
 
@@ -94,6 +92,8 @@ class Person:
     server: RunningServer
     context: BrowserContext
     page: Page
+    outages: bool = False
+    """Whether this person's server or network goes away in the test."""
     complaints: list[str] = field(default_factory=list)
 
     async def open(self, name: str) -> None:
@@ -111,10 +111,14 @@ class Person:
         """The pill."""
         return self.page.locator(".status .label")
 
-    async def write(self, words: str) -> None:
-        """Put the cursor at the end and type key by key."""
-        await self.text.focus()
-        await self.page.keyboard.press("ControlOrMeta+End")
+    async def write(self, words: str, *, paragraph: int | None = None) -> None:
+        """Put the cursor at the end, of the text or of one paragraph, and type key by key."""
+        if paragraph is None:
+            await self.text.focus()
+            await self.page.keyboard.press("ControlOrMeta+End")
+        else:
+            await self.text.locator("p").nth(paragraph).click()
+            await self.page.keyboard.press("End")
         await self.page.keyboard.type(words)
 
     async def see(self, *words: str) -> None:
@@ -142,8 +146,15 @@ class Person:
         self.page.on("console", self._heard)
 
     def _heard(self, message: ConsoleMessage) -> None:
-        if message.type in {"error", "warning"}:
-            self.complaints.append(f"{message.type}: {message.text}")
+        if message.type in {"error", "warning"} and not self._is_the_browsers_own(message):
+            self.complaints.append(f"{message.type}: {message.text} ({message.location['url']})")
+
+    def _is_the_browsers_own(self, message: ConsoleMessage) -> bool:
+        """A browser logs each refused request; what REST refuses is the page's business, what is away the test's."""
+        refused = "the server responded with a status of" in message.text
+        if refused and message.location["url"].startswith(f"{self.server.url}/v1/"):
+            return True
+        return self.outages and "net::ERR_" in message.text
 
 
 class People:
@@ -153,11 +164,11 @@ class People:
         self._browser = browser
         self.all: list[Person] = []
 
-    async def join(self, server: RunningServer, **options: Any) -> Person:
+    async def join(self, server: RunningServer, *, outages: bool = False, **options: Any) -> Person:
         """A new person with an empty page, about to use ``server``; ``options`` go to the browser context."""
         context = await self._browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
         context.set_default_timeout(PATIENCE_MS)
-        person = Person(server, context, await context.new_page())
+        person = Person(server, context, await context.new_page(), outages)
         person.watch()
         self.all.append(person)
         return person
@@ -167,13 +178,8 @@ class People:
         await asyncio.gather(*(person.context.close() for person in self.all))
 
     def complaints(self) -> list[str]:
-        """Errors of the page itself; a server that is away is not its fault."""
-        return [
-            complaint
-            for person in self.all
-            for complaint in person.complaints
-            if not any(expected in complaint for expected in EXPECTED_AWAY)
-        ]
+        """Every error and warning of the page."""
+        return [complaint for person in self.all for complaint in person.complaints]
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -56,10 +56,12 @@ def content(server: RunningServer, name: str) -> str:
 async def test_two_people_who_type_at_once_see_both_texts_and_each_others_names(
     people: People, server: RunningServer
 ) -> None:
+    given = {"format": "markdown", "value": "Above:\n\nBelow:"}
+    ask(server, "POST", "", {"name": "shared", "content": given})
     one, two = await people.join(server), await people.join(server)
     await asyncio.gather(one.open("shared"), two.open("shared"))
     await asyncio.gather(one.be("Saved"), two.be("Saved"))
-    await asyncio.gather(one.write("first words "), two.write("other words "))
+    await asyncio.gather(one.write(" first words", paragraph=0), two.write(" other words", paragraph=1))
     for person, other in ((one, two), (two, one)):
         await person.see("first words", "other words")
         name = await other.page.locator(".me .hidden").inner_text()
@@ -90,7 +92,7 @@ async def test_a_name_and_colour_are_remembered_and_shown_to_others(people: Peop
 async def test_k1_edits_made_while_the_server_is_away_are_kept_and_saved_when_it_is_back(
     people: People, mortal: RunningServer
 ) -> None:
-    one, two = await people.join(mortal), await people.join(mortal)
+    one, two = await people.join(mortal, outages=True), await people.join(mortal, outages=True)
     await asyncio.gather(one.open("away"), two.open("away"))
     await one.write("before ")
     await two.see("before")
@@ -108,7 +110,7 @@ async def test_k1_edits_made_while_the_server_is_away_are_kept_and_saved_when_it
 async def test_k1_a_browser_that_loses_its_network_says_offline_and_catches_up(
     people: People, server: RunningServer
 ) -> None:
-    one, two = await people.join(server), await people.join(server)
+    one, two = await people.join(server, outages=True), await people.join(server)
     await asyncio.gather(one.open("cut"), two.open("cut"))
     await one.be("Saved")
     await one.context.set_offline(True)
@@ -123,7 +125,7 @@ async def test_k1_a_browser_that_loses_its_network_says_offline_and_catches_up(
 
 
 async def test_edits_made_offline_outlive_a_closed_tab(people: People, mortal: RunningServer) -> None:
-    one = await people.join(mortal)
+    one = await people.join(mortal, outages=True)
     await one.open("closed-tab")
     await one.be("Saved")
     mortal.kill()
@@ -141,7 +143,7 @@ async def test_edits_made_offline_outlive_a_closed_tab(people: People, mortal: R
 
 
 async def test_k1_what_was_called_saved_survives_kill_9(people: People, mortal: RunningServer) -> None:
-    one = await people.join(mortal)
+    one = await people.join(mortal, outages=True)
     await one.open("crash")
     await one.write("this must not be lost")
     await one.be("Saved")
@@ -149,7 +151,7 @@ async def test_k1_what_was_called_saved_survives_kill_9(people: People, mortal: 
     await one.context.close()
     people.all.remove(one)
     mortal.launch()
-    two = await people.join(mortal)
+    two = await people.join(mortal, outages=True)
     await two.open("crash")
     await two.see("this must not be lost")
     await two.page.reload()

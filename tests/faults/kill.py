@@ -14,9 +14,11 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from tests.faults.campaign import Campaign, Strike, Target
 from tests.support.clients import StockClients
@@ -27,20 +29,37 @@ STRIKES_PER_GENERATION = 20
 """Documents are renewed after this many kills: long histories make checks slow, not sharper."""
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server on a database of its own."""
+
+    server: RunningServer
+    database_bytes: Callable[[], Coroutine[Any, Any, int]]
+    """What the database takes on disk now."""
+
+
 @contextlib.contextmanager
-def running(database: str) -> Iterator[RunningServer]:
-    """A server on a new database: `sqlite` (a file), `postgres` (a private server), or a URL."""
+def running(database: str) -> Iterator[Running]:
+    """A server on a new database: `sqlite` (a file) or `postgres` (a private server); both end with the block."""
     with contextlib.ExitStack() as stack:
         if database == "sqlite":
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="collab-kill-"))
-            database = f"sqlite:///{Path(folder) / 'kill.db'}"
-        elif database == "postgres":
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="collab-faults-")))
+
+            async def size() -> int:
+                return sum(file.stat().st_size for file in folder.iterdir())
+
+            url = f"sqlite:///{folder / 'collab.db'}"
+        else:
             postgres = PostgresServer()
             stack.callback(postgres.close)
             postgres.start()
-            asyncio.run(postgres.create_database())
-            database = postgres.url("test_1")
-        yield stack.enter_context(RunningServer.start("--migrate", database=database))
+            name = asyncio.run(postgres.create_database())
+
+            async def size() -> int:
+                return int((await postgres.run(f"SELECT pg_database_size('{name}')"))[0][0])
+
+            url = postgres.url(name)
+        yield Running(stack.enter_context(RunningServer.start("--migrate", database=url)), size)
 
 
 async def campaign(
@@ -84,7 +103,7 @@ def main() -> int:
     """See the module."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.kill", description=__doc__)
     parser.add_argument("--runs", type=int, default=200, help="kills (default 200)")
-    parser.add_argument("--database", default="sqlite", help="sqlite, postgres, or a URL")
+    parser.add_argument("--database", default="sqlite", choices=["sqlite", "postgres"])
     parser.add_argument("--target", default="mixed", choices=["gateway", "engine", "both", "mixed"])
     parser.add_argument("--rooms", type=int, default=5)
     parser.add_argument("--writers", type=int, default=4, help="writers per room")
@@ -95,8 +114,8 @@ def main() -> int:
     every: list[Target] = ["gateway", "engine", "both"]
     targets = [rng.choice(every) if arguments.target == "mixed" else arguments.target for _ in range(arguments.runs)]
     started = time.perf_counter()
-    with running(arguments.database) as server:
-        strikes = asyncio.run(campaign(server, targets, rng, rooms=arguments.rooms, writers=arguments.writers))
+    with running(arguments.database) as it:
+        strikes = asyncio.run(campaign(it.server, targets, rng, rooms=arguments.rooms, writers=arguments.writers))
     print(f"\n{table(strikes)}\n{time.perf_counter() - started:.0f} s, seed {arguments.seed}")
     return 1 if any(strike.problems for strike in strikes) else 0
 

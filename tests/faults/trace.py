@@ -1,8 +1,8 @@
 """`python -m tests.faults.trace --trace PATH --database sqlite|postgres`: a real editing session against a real server.
 
-Replays a keystroke trace (every patch one transaction, one update) through stock y-websocket clients that take turns, then
-asks whether every client, the REST content, and a cold start after `kill -9` have exactly the trace's final text. Without a
-trace a smaller one is generated. Prints what was measured.
+Replays a keystroke trace (every patch one transaction, one update) through stock y-websocket clients that take turns,
+then asks whether every client, the REST content, and a cold start after `kill -9` have exactly the trace's final text.
+Without a trace a smaller one is generated. Prints what was measured.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class Outcome:
     problems: list[str]
 
     def __str__(self) -> str:
-        one, ack = self.measured, self.measured["ackMs"]
+        count, seconds, ack = self.measured["patches"], self.measured["seconds"], self.measured["ackMs"]
         lines = [
-            f"{one['patches']} updates in {one['seconds']:.1f} s: {one['patches'] / one['seconds']:.0f} updates/s sustained",
+            f"{count} updates in {seconds:.1f} s: {count / seconds:.0f} updates/s sustained",
             f"edit to acknowledgement: p50 {ack['p50']:.1f} ms, p99 {ack['p99']:.1f} ms, max {ack['max']:.0f} ms",
             f"cold open after kill -9: {self.cold_open_s * 1000:.0f} ms; the document is {self.snapshot_bytes} bytes",
             *(f"! {problem}" for problem in self.problems),
@@ -64,13 +64,14 @@ class Outcome:
 def read(path: Path) -> Trace:
     """A trace file: gzipped JSON with startContent, endContent and txns of patches."""
     data = json.loads(gzip.decompress(path.read_bytes()))
-    patches = [(at, deleted, text) for txn in data["txns"] for at, deleted, text in txn["patches"]]
+    patches: list[Patch] = [(at, deleted, text) for txn in data["txns"] for at, deleted, text in txn["patches"]]
     return Trace(data["startContent"], data["endContent"], patches)
 
 
 def generate(length: int, rng: Random) -> Trace:
     """A session of somebody typing words, jumping about, and deleting what they regret."""
-    text, patches, at = "", [], 0
+    text, at = "", 0
+    patches: list[Patch] = []
     while len(patches) < length:
         if rng.random() < 0.02:
             at = rng.randint(0, len(text))
@@ -138,19 +139,11 @@ async def _replay(door: Door, trace: Trace, *, clients: int, rate: float | None)
     return measured
 
 
-def database_bytes(server_url: str) -> int | None:
-    """Size of a SQLite database and its log; None for others."""
-    if not server_url.startswith("sqlite:///"):
-        return None
-    file = Path(server_url.removeprefix("sqlite:///"))
-    return sum(part.stat().st_size for part in file.parent.glob(f"{file.name}*"))
-
-
 def main() -> int:
     """See the module."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.trace", description=__doc__)
     parser.add_argument("--trace", type=Path, default=os.environ.get("COLLAB_TRACE"), help="or COLLAB_TRACE")
-    parser.add_argument("--database", default="sqlite", help="sqlite, postgres, or a URL")
+    parser.add_argument("--database", default="sqlite", choices=["sqlite", "postgres"])
     parser.add_argument("--clients", type=int, default=3)
     parser.add_argument("--rate", type=float, default=None, help="patches per second; default: as fast as acknowledged")
     parser.add_argument("--length", type=int, default=20_000, help="patches to generate when there is no trace")
@@ -159,9 +152,9 @@ def main() -> int:
     trace = read(Path(arguments.trace)) if arguments.trace else generate(arguments.length, Random(arguments.seed))
     source = arguments.trace or f"generated, seed {arguments.seed}"
     print(f"{len(trace.patches)} patches ({source}), {arguments.clients} clients, {arguments.database}", flush=True)
-    with running(arguments.database) as server:
-        outcome = asyncio.run(replay(server, trace, clients=arguments.clients, rate=arguments.rate))
-        print(outcome)
+    with running(arguments.database) as it:
+        outcome = asyncio.run(replay(it.server, trace, clients=arguments.clients, rate=arguments.rate))
+        print(f"{outcome}\nthe database takes {asyncio.run(it.database_bytes()) / 2**20:.1f} MiB")
     return 1 if outcome.problems else 0
 
 

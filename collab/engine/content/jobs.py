@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from collab.engine.content import plain
+from collab.engine.content.encoding import Encoder
 from collab.engine.content.fold import fold
 from collab.engine.content.html_reader import from_html
 from collab.engine.content.html_writer import to_html
@@ -21,7 +22,7 @@ from collab.engine.content.revert import revert
 from collab.engine.content.rich import as_document
 from collab.engine.content.roots import COMPOSED_PLAIN_ROOT, COMPOSED_XML_ROOT, choose, infer
 from collab.engine.content.text_writer import to_text
-from collab.engine.content.wire import Encoder, clean
+from collab.engine.content.wire import clean
 from collab.engine.port import Compose, Render, Revert, RootType
 from collab.errors import InvalidContent, MalformedMessage
 from collab.protocol.yjs import scan_update

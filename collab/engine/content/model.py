@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final, TypeAlias
 
+from collab.engine.content.encoding import Encoder, write_any, write_json, write_string, write_uint
 from collab.engine.content.replica import Replica, Shared
 from collab.engine.content.wire import (
     ANY,
@@ -28,16 +29,11 @@ from collab.engine.content.wire import (
     TYPE,
     UNDEFINED,
     XMLTEXT,
-    Encoder,
     Id,
     Opaque,
     Struct,
     clean,
     utf16_length,
-    write_any,
-    write_json,
-    write_string,
-    write_uint,
 )
 from collab.errors import InvalidContent
 

@@ -11,9 +11,10 @@ from base64 import b64encode
 from hashlib import sha256
 from typing import Any, Final
 
+from collab.engine.content.encoding import write_any
 from collab.engine.content.model import ELEMENT, FRAGMENT, MAX_DEPTH, XMLTEXT, Embed, Marks, Node, Run
 from collab.engine.content.plain import entries, jsonable
-from collab.engine.content.wire import clean, write_any
+from collab.engine.content.wire import clean
 from collab.errors import InvalidContent
 
 _HASHED_MARK: Final = re.compile(r"(.*)(--[a-zA-Z0-9+/=]{8})$", re.DOTALL)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from collab.engine.content.differences import differences
+from collab.engine.content.encoding import Encoder
 from collab.engine.content.fold import fold
 from collab.engine.content.model import (
     Embed,
@@ -26,7 +27,7 @@ from collab.engine.content.model import (
     write_entry,
 )
 from collab.engine.content.replica import Replica, Shared
-from collab.engine.content.wire import ANY, EMBED, FORMAT, JSON, STRING, TYPE, Encoder, Id, Struct
+from collab.engine.content.wire import ANY, EMBED, FORMAT, JSON, STRING, TYPE, Id, Struct
 from collab.errors import InvalidContent
 
 

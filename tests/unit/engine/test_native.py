@@ -12,7 +12,7 @@ from tests.unit.engine.histories import FIVE_BYTE_PANIC, NOTHING_KNOWN, deleted,
 
 def test_a_panic_is_an_exception() -> None:
     doc = NativeDoc()
-    doc.apply(b"\x01\x01\x00\x00\x04\x01\x01t\x01a\x00")
+    doc.apply(inserted("a"))
     with pytest.raises(NativePanic):
         doc.apply(FIVE_BYTE_PANIC)
     doc.close()
