@@ -53,6 +53,8 @@ class LoadedDocument:
         self._last_vector = b"\x00"
         self._deaths: list[float] = []
         self._killers: list[float] = []
+        self._poison: set[bytes] = set()
+        """Rows of the log that kill engines, and are left out."""
 
     async def open(self) -> Stored:
         """Load for the first time; raises `DocumentDeleted`, `StoreUnavailable`, `DocumentQuarantined`."""
@@ -130,7 +132,7 @@ class LoadedDocument:
             except EngineDied as died:
                 self._loaded = False
                 if died.culprit is not None:
-                    self._blame(self._deaths, MAX_DEATHS)
+                    self._blame(self._deaths, MAX_DEATHS + len(self._poison))
         raise EngineDied(f"no engine stayed alive long enough to serve {self._name}")
 
     async def _load(self) -> Stored:
@@ -139,12 +141,24 @@ class LoadedDocument:
         if stored.damage:
             self._counters.damage += len(stored.damage)
             log.error("damage_found", document=self._name, damage=list(stored.damage))
-        loaded = await self._engine.load(self._name, (*stored.all_updates, *unsaved))
+        updates = [update for update in (*stored.all_updates, *unsaved) if update not in self._poison]
+        try:
+            loaded = await self._engine.load(self._name, updates)
+        except EngineDied as died:
+            self._leave_out(died.culprit, updates, stored.snapshot)
+            raise
         if loaded.refused:
             log.error("poison_rows_left_out", document=self._name, rows=len(loaded.refused))
         self._state_vector = self._last_vector = loaded.state_vector
         self._loaded = True
         return stored
+
+    def _leave_out(self, culprit: int | None, updates: Sequence[bytes], snapshot: bytes | None) -> None:
+        """Next time load without the row that killed. Without its snapshot a document would look empty: never that."""
+        if culprit is not None and culprit < len(updates) and updates[culprit] is not snapshot:
+            self._poison.add(updates[culprit])
+            self._counters.damage += 1
+            log.error("deadly_row_left_out", document=self._name, bytes=len(updates[culprit]))
 
     def _blame(self, blamed_at: list[float], most: int) -> None:
         now = asyncio.get_running_loop().time()

@@ -17,7 +17,6 @@ import pytest
 from collab.engine.isolated import IsolatedEngine
 from collab.engine.port import Fold, Folded, Integration, Verdict
 from collab.engine.process import ProcessOptions
-from collab.engine.wire import MAX_ANSWER_BYTES
 from collab.errors import EngineDied
 from tests.attacks.fuzz_engine import fuzz
 from tests.unit.engine.failing_child import ABORT, BABBLE, BURN, HANG
@@ -253,18 +252,6 @@ async def test_e18_a_thousand_joiners_share_one_answer(engine: IsolatedEngine) -
     assert all(diff is diffs[0] for diff in diffs)
     await engine.integrate("d", [inserted("c", clock=2)])
     assert text_of((await engine.diff("d", NOTHING_KNOWN)).update) == "abc"
-
-
-async def test_e18_answers_larger_together_than_a_frame_may_be_arrive_one_by_one(engine: IsolatedEngine) -> None:
-    documents = [f"d{number}" for number in range(16)]
-    for document in documents:
-        await engine.load(document, [inserted("x" * (17 << 20))])
-    sizes = []
-    for diff in asyncio.as_completed([engine.diff(document, NOTHING_KNOWN) for document in documents]):
-        sizes.append(len((await diff).update))
-    assert min(sizes) > 17 << 20
-    assert sum(sizes) > MAX_ANSWER_BYTES
-    assert engine.counters.restarts == 0
 
 
 async def test_e18_a_diff_asked_for_after_an_update_holds_it(engine: IsolatedEngine) -> None:

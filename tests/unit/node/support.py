@@ -95,6 +95,9 @@ class DeadlyEngine(InlineEngine):
     async def load(self, document: str, updates: Sequence[bytes]) -> Loaded:
         if self.deadly_loads:
             raise self.die(0)
+        for index, update in enumerate(updates):
+            if self.poison in update:
+                raise self.die(index)
         self.alive.add(document)
         return await super().load(document, updates)
 

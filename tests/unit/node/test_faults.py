@@ -10,6 +10,7 @@ from collab.errors import CloseCode, DocumentQuarantined, MalformedMessage
 from collab.node import HubLimits, RoomLimits
 from collab.node.outbox import Flow
 from collab.protocol.messages import SyncStatus, SyncStep1, SyncStep2, Update
+from collab.store.port import LogEntry
 from tests.unit.node.conftest import Build, Client
 from tests.unit.node.support import DeadlyEngine, FlakyStore, Writer, text_of
 
@@ -84,6 +85,17 @@ async def test_e3_a_document_that_kills_on_loading_is_quarantined_and_others_are
         await Client(hub, "ann").enter("bad")
     await Client(hub, "ben").enter("good")
     assert hub.counters.quarantines == 1
+
+
+async def test_e11_rows_that_kill_on_loading_are_left_out_and_the_rest_is_served(build: Build) -> None:
+    store = FlakyStore()
+    rows = [Writer().type("good "), Writer().type("POISON 1"), Writer().type("POISON 2"), Writer().type("row")]
+    await store.log.append([LogEntry("d", update, "old", number) for number, update in enumerate(rows)])
+    hub = build(store=store, engine=DeadlyEngine())
+    ann = await Client(hub, "ann").enter()
+    assert sorted(await content(ann)) == sorted("good row")
+    assert hub.counters.damage == 2
+    assert len((await store.log.load("d")).updates) == 4
 
 
 async def test_l3_a_failed_commit_is_repeated_in_order_until_it_succeeds(build: Build) -> None:
