@@ -6,6 +6,7 @@ until it lets go.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from tests.support import wire
@@ -44,6 +45,21 @@ async def test_r4_two_authors_at_once_see_no_echo_before_the_commit(stock: Stock
             assert not await author.get("log.updates.some(update => Y.parseUpdateMeta(update).to.has(doc.clientID))")
     for author in authors:
         await author.until("log.updates.some(update => Y.parseUpdateMeta(update).to.has(doc.clientID))")
+
+
+async def test_r4_authors_of_one_batch_get_each_others_edits_in_order(stock: StockClients, door: Door) -> None:
+    """What depends on an edit must not arrive before it: Yjs would park it, replicas built on yrs may never recover."""
+    one, other = [await stock.open(door.ws, door.document) for _ in range(2)]
+    for author in (one, other):
+        await author.synced()
+    await one.run("client.parked = 0; doc.on('afterTransactionCleanup', () => { if (pending(doc)) client.parked++ })")
+    length = 0
+    for _ in range(30):
+        await asyncio.gather(one.insert("a"), other.insert("b"))
+        await other.insert("c")
+        length += 3
+        await one.until("doc.getText('t').length === arg", length)
+    assert await one.get("client.parked") == 0
 
 
 async def test_k1_y_sweet_has_local_changes_until_the_commit(stock: StockClients, door: Door) -> None:

@@ -40,7 +40,9 @@ export function isKnown(fragment: Y.XmlFragment): boolean {
 export function isKnownChange(events: readonly Y.YEvent<Y.AbstractType<unknown>>[]): boolean {
   return events.every(({ target, changes }) => {
     if (target instanceof Y.XmlText) return isKnownPart(target)
-    return [...changes.added].every((item) => !(item.content instanceof Y.ContentType) || isKnownPart(item.content.type))
+    return [...changes.added].every(
+      (item) => !(item.content instanceof Y.ContentType) || isKnownPart(item.content.type),
+    )
   })
 }
 

@@ -30,7 +30,12 @@ export class DocumentPage {
   readonly #options: Options
   readonly #connection: Connection
   readonly #pill = new StatusPill()
-  readonly #title = h("input", { class: "title", "aria-label": "Title", placeholder: UNTITLED, maxlength: String(MAX_TITLE_LENGTH) })
+  readonly #title = h("input", {
+    class: "title",
+    "aria-label": "Title",
+    placeholder: UNTITLED,
+    maxlength: String(MAX_TITLE_LENGTH),
+  })
   readonly #people = h("ul", { class: "people" })
   readonly #me = h("button", { type: "button", class: "me", "aria-label": "Your name and colour" })
   readonly #notice = h("div", { class: "notice", role: "alert", hidden: true })
@@ -72,7 +77,17 @@ export class DocumentPage {
     })
     this.#title.disabled = !this.#options.mayWrite
     this.#me.addEventListener("click", () => void this.#editMe())
-    const remove = h("button", { type: "button", class: "quiet", "aria-label": "Delete document", title: "Delete document", click: () => void this.#remove() }, icon("trash"))
+    const remove = h(
+      "button",
+      {
+        type: "button",
+        class: "quiet",
+        "aria-label": "Delete document",
+        title: "Delete document",
+        click: () => void this.#remove(),
+      },
+      icon("trash"),
+    )
     const header = h(
       "header",
       { class: "document-header" },
@@ -89,7 +104,13 @@ export class DocumentPage {
       ),
       this.#options.mayWrite ? remove : null,
     )
-    return h("div", { class: "document" }, h("div", { class: "top" }, header, this.#bar), this.#notice, h("main", { class: "paper" }, this.#text))
+    return h(
+      "div",
+      { class: "document" },
+      h("div", { class: "top" }, header, this.#bar),
+      this.#notice,
+      h("main", { class: "paper" }, this.#text),
+    )
   }
 
   #open(): void {
@@ -119,11 +140,7 @@ export class DocumentPage {
 
   #tell(title: string, sentence: string): void {
     this.#notice.hidden = false
-    this.#notice.replaceChildren(
-      h("strong", {}, title),
-      h("p", {}, sentence),
-      h("a", { href: "/" }, "All documents"),
-    )
+    this.#notice.replaceChildren(h("strong", {}, title), h("p", {}, sentence), h("a", { href: "/" }, "All documents"))
   }
 
   #warn(event: BeforeUnloadEvent): void {
@@ -194,7 +211,8 @@ export class DocumentPage {
 
   async #remove(): Promise<void> {
     const title = this.#title.value || UNTITLED
-    if (!(await confirm(`Delete “${title}”?`, "It is deleted for everybody, and its address stays taken.", "Delete"))) return
+    if (!(await confirm(`Delete “${title}”?`, "It is deleted for everybody, and its address stays taken.", "Delete")))
+      return
     try {
       await this.#options.api.remove(this.#options.name)
     } catch (error) {

@@ -49,7 +49,12 @@ export function openEditor(options: Options): Editor | null {
       ...nodesAndMarks(),
       Placeholder.configure({ placeholder: options.placeholder }),
       Collaboration.configure({ document: doc, field: FRAGMENT }),
-      CollaborationCaret.configure({ provider, user: { ...options.person }, render: caret, selectionRender: selection }),
+      CollaborationCaret.configure({
+        provider,
+        user: { ...options.person },
+        render: caret,
+        selectionRender: selection,
+      }),
     ],
     editorProps: {
       attributes: { role: "textbox", "aria-label": "Document", "aria-multiline": "true" },
@@ -62,7 +67,8 @@ export function openEditor(options: Options): Editor | null {
 /** A click below a last table or code block asks for a paragraph to write in. */
 function writeBelow(editor: Editor, event: MouseEvent): void {
   const { lastChild, content } = editor.state.doc
-  const below = event.target === editor.view.dom && event.offsetY > (editor.view.dom.lastElementChild as HTMLElement).offsetTop
+  const below =
+    event.target === editor.view.dom && event.offsetY > (editor.view.dom.lastElementChild as HTMLElement).offsetTop
   if (!below || !editor.isEditable || lastChild === null || lastChild.type.name === "paragraph") return
   event.preventDefault()
   editor.chain().insertContentAt(content.size, { type: "paragraph" }).focus("end").run()

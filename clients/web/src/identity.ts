@@ -28,7 +28,12 @@ export class Identity {
 
   /** Lets the user change it; resolves with whether something changed. */
   async edit(): Promise<boolean> {
-    const name = h("input", { type: "text", name: "name", maxlength: String(MAX_NAME_LENGTH), autocomplete: "nickname" })
+    const name = h("input", {
+      type: "text",
+      name: "name",
+      maxlength: String(MAX_NAME_LENGTH),
+      autocomplete: "nickname",
+    })
     name.value = this.person.name
     name.disabled = this.given !== null
     const swatches = COLORS.map((color, index) => {

@@ -14,7 +14,12 @@ export function listPage({ api, subject }: Options): HTMLElement {
   const rows = h("ul", { class: "documents" })
   const note = h("p", { class: "note", role: "status" }, "Loading…")
   const search = h("input", { type: "search", placeholder: "Search", "aria-label": "Search documents", hidden: true })
-  const create = h("button", { type: "button", class: "primary", click: () => void begin() }, icon("plus"), "New document")
+  const create = h(
+    "button",
+    { type: "button", class: "primary", click: () => void begin() },
+    icon("plus"),
+    "New document",
+  )
   let all: Listed[] = []
   let cut = false
 
@@ -51,7 +56,8 @@ export function listPage({ api, subject }: Options): HTMLElement {
   }
   const remove = async (document: Listed) => {
     const title = document.title || UNTITLED
-    if (!(await confirm(`Delete “${title}”?`, "It is deleted for everybody, and its address stays taken.", "Delete"))) return
+    if (!(await confirm(`Delete “${title}”?`, "It is deleted for everybody, and its address stays taken.", "Delete")))
+      return
     try {
       await api.remove(document.name)
       forget(subject, document.name)
@@ -68,7 +74,14 @@ export function listPage({ api, subject }: Options): HTMLElement {
   return h(
     "div",
     { class: "list" },
-    h("header", { class: "list-header" }, h("img", { src: "/favicon.svg", alt: "", width: "32", height: "32" }), h("h1", {}, "Documents"), h("div", { class: "spring" }), create),
+    h(
+      "header",
+      { class: "list-header" },
+      h("img", { src: "/favicon.svg", alt: "", width: "32", height: "32" }),
+      h("h1", {}, "Documents"),
+      h("div", { class: "spring" }),
+      create,
+    ),
     h("main", {}, search, rows, note),
   )
 }
@@ -83,9 +96,19 @@ function row({ name, title, updated_at, bytes }: Listed, remove: () => void): HT
       "a",
       { href: `/d/${name}` },
       h("span", { class: "name" }, shown),
-      h("span", { class: "facts" }, h("span", { class: "id" }, name), h("span", {}, changed), h("span", {}, size(bytes))),
+      h(
+        "span",
+        { class: "facts" },
+        h("span", { class: "id" }, name),
+        h("span", {}, changed),
+        h("span", {}, size(bytes)),
+      ),
     ),
-    h("button", { type: "button", class: "quiet", "aria-label": `Delete ${shown}`, title: "Delete", click: remove }, icon("trash")),
+    h(
+      "button",
+      { type: "button", class: "quiet", "aria-label": `Delete ${shown}`, title: "Delete", click: remove },
+      icon("trash"),
+    ),
   )
 }
 

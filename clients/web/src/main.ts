@@ -32,7 +32,13 @@ function decoded(part: string): string {
 }
 
 function notFound(): HTMLElement {
-  return h("main", { class: "notice" }, h("strong", {}, "No such document"), h("p", {}, "This is not a document's name."), h("a", { href: "/" }, "All documents"))
+  return h(
+    "main",
+    { class: "notice" },
+    h("strong", {}, "No such document"),
+    h("p", {}, "This is not a document's name."),
+    h("a", { href: "/" }, "All documents"),
+  )
 }
 
 document.querySelector("#app")!.replaceChildren(page())

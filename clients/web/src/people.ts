@@ -7,7 +7,16 @@ export const MAX_NAME_LENGTH = 40
 export const NAMELESS = "Somebody"
 /** White text on each of these has a contrast of at least 4.5. */
 export const COLORS = [
-  "#b91c1c", "#c2410c", "#a16207", "#4d7c0f", "#15803d", "#0f766e", "#0369a1", "#1d4ed8", "#6d28d9", "#be185d",
+  "#b91c1c",
+  "#c2410c",
+  "#a16207",
+  "#4d7c0f",
+  "#15803d",
+  "#0f766e",
+  "#0369a1",
+  "#1d4ed8",
+  "#6d28d9",
+  "#be185d",
 ] as const
 const FALLBACK_COLOR = "#57606a"
 // Control and format characters, among them those that turn the direction of the text around them.
@@ -21,7 +30,11 @@ export function safeColor(color: unknown): string {
 export function safeName(name: unknown): string {
   if (typeof name !== "string") return NAMELESS
   // Cut before cleaning too: cleaning a name of megabytes is work a peer must not be able to ask for.
-  const clean = name.slice(0, MAX_NAME_LENGTH * 4).replace(UNSEEN, "").trim().replace(/\s+/g, " ")
+  const clean = name
+    .slice(0, MAX_NAME_LENGTH * 4)
+    .replace(UNSEEN, "")
+    .trim()
+    .replace(/\s+/g, " ")
   return Array.from(clean).slice(0, MAX_NAME_LENGTH).join("") || NAMELESS
 }
 

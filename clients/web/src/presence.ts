@@ -7,7 +7,11 @@ import { type Person, initials, personOf, textOn } from "./people.ts"
 const MOST_AVATARS = 5
 
 export function avatar(person: Person, note = ""): HTMLElement {
-  const element = h("span", { class: "avatar", title: person.name + note }, h("span", { "aria-hidden": "true" }, initials(person.name)))
+  const element = h(
+    "span",
+    { class: "avatar", title: person.name + note },
+    h("span", { "aria-hidden": "true" }, initials(person.name)),
+  )
   element.append(h("span", { class: "hidden" }, person.name + note))
   paint(element, person.color)
   return element

@@ -43,11 +43,15 @@ const GROUPS: readonly (readonly Tool[])[] = [
 export function toolbar(editor: Editor): HTMLElement {
   const buttons: [HTMLButtonElement, Tool][] = []
   const groups = GROUPS.map((tools) =>
-    h("div", { class: "tools", role: "group" }, ...tools.map((each) => {
-      const button = toolButton(editor, each)
-      buttons.push([button, each])
-      return button
-    })),
+    h(
+      "div",
+      { class: "tools", role: "group" },
+      ...tools.map((each) => {
+        const button = toolButton(editor, each)
+        buttons.push([button, each])
+        return button
+      }),
+    ),
   )
   const bar = h("div", { class: "toolbar", role: "toolbar", "aria-label": "Formatting" }, ...groups)
   const all = buttons.map(([button]) => button)

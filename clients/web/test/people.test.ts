@@ -43,7 +43,10 @@ test("made up names are document names, and two at once differ", () => {
   const names = Array.from({ length: 100 }, () => documentName())
   assert.ok(names.every(isDocumentName))
   assert.equal(new Set(names).size, 100)
-  assert.equal(personName(() => 0), "Amber badger")
+  assert.equal(
+    personName(() => 0),
+    "Amber badger",
+  )
 })
 
 test("the server's rule for document names holds here too", () => {
@@ -53,9 +56,14 @@ test("the server's rule for document names holds here too", () => {
 
 test("a token's grants decide between an editor and a reader by the most specific pattern", () => {
   const token = (claims: object) => `x.${Buffer.from(JSON.stringify(claims)).toString("base64url")}.x`
-  const claims = claimsOf(token({ sub: "u", access: "read", documents: { "a:*": "write", "a:b:*": "read", "a:b:c": "write" } }))
+  const claims = claimsOf(
+    token({ sub: "u", access: "read", documents: { "a:*": "write", "a:b:*": "read", "a:b:c": "write" } }),
+  )
   assert.equal(claims?.subject, "u")
-  assert.deepEqual(["z", "a:x", "a:b:x", "a:b:c"].map((name) => mayWrite(claims, name)), [false, true, false, true])
+  assert.deepEqual(
+    ["z", "a:x", "a:b:x", "a:b:c"].map((name) => mayWrite(claims, name)),
+    [false, true, false, true],
+  )
   assert.equal(mayWrite(claimsOf(null), "anything"), true)
   assert.equal(claimsOf("not a token"), null)
 })

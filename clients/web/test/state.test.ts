@@ -34,7 +34,11 @@ test("k1 an edit is unsaved until exactly its version is echoed", () => {
 
 test("k1 a version this page never had acknowledges nothing", () => {
   assert.equal(status(...OPEN, edit, echo(2)), "unsaved")
-  assert.equal(status(...OPEN, edit, echo(2), edit), "saved", "until the page itself gets there, and it is the newest echo")
+  assert.equal(
+    status(...OPEN, edit, echo(2), edit),
+    "saved",
+    "until the page itself gets there, and it is the newest echo",
+  )
 })
 
 test("an echo before our state went out says nothing about our state", () => {
