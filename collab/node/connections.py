@@ -94,6 +94,11 @@ class ConnectionManager:
         """The sessions of a user and the document each is in; do not keep it."""
         return self._users.get(subject, {})
 
+    def pause_all(self) -> None:
+        """Take nothing more from anybody."""
+        for outbox in self._everybody():
+            outbox.connection.pause_reading()
+
     def close_all(self, code: CloseCode) -> None:
         """Tell every session goodbye."""
         for outbox in tuple(self._everybody()):

@@ -253,6 +253,7 @@ class Hub:
     async def drain(self, timeout: float) -> bool:
         """Take nobody new, save everything, tell everybody to come back; True when all of it is saved."""
         self.draining = True
+        self.connections.pause_all()  # else a busy room is never all saved
         try:
             async with asyncio.timeout(timeout):
                 await self._flush()

@@ -98,6 +98,7 @@ class LiveRoom:
             self._room,
             self._document,
             around.counters,
+            outbox=lambda session: around.connections.outbox(name, session),
             perform=self._perform,
             failed=self._fail,
             rested=lambda: self._settled.set(),

@@ -10,10 +10,13 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
+from collab.errors import CloseCode
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from collab.errors import CloseCode
+MAX_SMALL_BYTES = 256 * 1024
+"""Who asks for this much of acknowledgements without reading any is no editor."""
 
 
 class Frame:
@@ -69,7 +72,7 @@ class Flow(Enum):
 class Outbox:
     """What a room writes one session's frames to."""
 
-    __slots__ = ("_notify", "connection", "flow", "paused", "state_vector")
+    __slots__ = ("_notify", "_small_bytes", "connection", "flow", "paused", "state_vector")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -78,6 +81,8 @@ class Outbox:
         """Whether the room reads this session more slowly because too much is unsaved."""
         self.state_vector: bytes | None = None
         self._notify: Callable[[Outbox], None] | None = None
+        self._small_bytes = 0
+        """What was written on top of the bound since the reader fell behind."""
 
     def belongs_to(self, notify: Callable[[Outbox], None]) -> None:
         """``notify`` is called when the room has something to do about this outbox."""
@@ -89,7 +94,12 @@ class Outbox:
             self.connection.write(frame)
 
     def write_always(self, frame: Frame) -> None:
-        """A small frame that stands for itself (an acknowledgement, a keep-alive, the diff that ends a backlog)."""
+        """A small frame that stands for itself: an acknowledgement, a keep-alive. Too many end the connection."""
+        if self.flow is Flow.BEHIND:
+            self._small_bytes += len(frame.payload)
+            if self._small_bytes > MAX_SMALL_BYTES:
+                self.connection.close(CloseCode.OVERLOADED)
+                return
         self.connection.write(frame)
 
     def over_bound(self) -> None:
@@ -100,11 +110,12 @@ class Outbox:
 
     def drained(self) -> None:
         """Called by the connection when little or nothing waits any more."""
+        self._small_bytes = 0
         if self.flow is Flow.FALLING:
             self.flow = Flow.OPEN
         elif self.flow is Flow.BEHIND:
             self.flow = Flow.DRAINED
-            self._tell_room()
+        self._tell_room()
 
     def fall_behind(self, state_vector: bytes) -> None:
         """Called by the room: everything up to ``state_vector`` was written, nothing after it will be."""
@@ -112,11 +123,10 @@ class Outbox:
             self.flow = Flow.BEHIND
             self.state_vector = state_vector
 
-    def catch_up(self) -> bytes:
-        """Called by the room when it is about to write the diff: the state vector to start from."""
-        vector, self.state_vector = self.state_vector, None
+    def catch_up(self) -> None:
+        """Called by the room when it has the diff from ``state_vector`` and is about to write it."""
+        self.state_vector = None
         self.flow = Flow.OPEN
-        return vector or b"\x00"
 
     def _tell_room(self) -> None:
         if self._notify is not None:

@@ -14,6 +14,7 @@ from collab.errors import CloseCode, MalformedMessage
 from collab.node.outbox import Flow, Frame, Outbox
 from collab.protocol.dialects.y_websocket import encode
 from collab.protocol.messages import Awareness, SyncStep2, Update
+from collab.protocol.yjs import EMPTY_STATE_VECTOR
 from collab.room import Answer, Disconnect, Integrated, Proposal, Room, Send, Session
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Pump:
         document: LoadedDocument,
         counters: Counters,
         *,
+        outbox: Callable[[Session], Outbox | None],
         perform: Callable[[Iterable[Effect]], None],
         failed: Callable[[Exception], None],
         rested: Callable[[], None],
@@ -42,12 +44,15 @@ class Pump:
         self._room = room
         self._document = document
         self._counters = counters
+        self._outbox = outbox
         self._perform = perform
         self._failed = failed
         self._rested = rested
         self._proposals: list[Proposal] = []
         self._heard: list[bytes] = []
-        self._asks: list[Answer] = []
+        self._asks: dict[Session, Answer] = {}
+        self._owed: dict[Outbox, Answer] = {}
+        """Answers to readers that are behind: big, so they wait until what is before them has been read."""
         self._greets: dict[Session, None] = {}
         self._slow: dict[Outbox, None] = {}
         self._wake = asyncio.Event()
@@ -89,8 +94,8 @@ class Pump:
         self._wake.set()
 
     def ask(self, answer: Answer) -> None:
-        """Answer a session's SyncStep1 in the next turn."""
-        self._asks.append(answer)
+        """Answer a session's SyncStep1 in the next turn; its newest, if it asks several times."""
+        self._asks[answer.session] = answer
         self._wake.set()
 
     def greet(self, session: Session) -> None:
@@ -108,6 +113,7 @@ class Pump:
         self._greets.pop(session, None)
         if outbox is not None:
             self._slow.pop(outbox, None)
+            self._owed.pop(outbox, None)
 
     async def _run(self) -> None:
         while not self._stopping:
@@ -146,8 +152,8 @@ class Pump:
             async for _, answer in self._document.integrate(heard):
                 self._perform(self._room.heard(answer.merged))
         if self._asks:
-            asks, self._asks = self._asks, []
-            for ask in asks:
+            asks, self._asks = self._asks, {}
+            for ask in asks.values():
                 await self._answer(ask)
 
     async def _integrate(self, proposals: Sequence[Proposal]) -> None:
@@ -193,7 +199,11 @@ class Pump:
             self._perform(self._room.probed(proposal, holds_new=outcome.verdict is not Verdict.REDUNDANT))
 
     async def _answer(self, ask: Answer) -> None:
-        if ask.session not in self._room.sessions:
+        outbox = self._outbox(ask.session)
+        if outbox is None:
+            return
+        if outbox.flow is not Flow.OPEN:
+            self._owed[outbox] = ask
             return
         try:
             diff = await self._document.diff(ask.state_vector)
@@ -210,6 +220,9 @@ class Pump:
                 outbox.fall_behind(await self._document.state_vector())
             elif outbox.flow is Flow.DRAINED:
                 self._counters.slow_reader_diffs += 1
-                diff = await self._document.diff(outbox.catch_up())
-                outbox.write_always(Frame(encode(Update(diff.update))))
-                outbox.write_always(Frame(encode(Awareness(self._room.awareness.all()))))
+                diff = await self._document.diff(outbox.state_vector or EMPTY_STATE_VECTOR)
+                outbox.catch_up()
+                outbox.write(Frame(encode(Update(diff.update))))
+                outbox.write(Frame(encode(Awareness(self._room.awareness.all()))))
+            if outbox.flow is Flow.OPEN and outbox in self._owed:
+                self.ask(self._owed.pop(outbox))

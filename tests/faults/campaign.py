@@ -186,7 +186,7 @@ class Campaign:
         kept = await self._all_committed(document, history)
         writers, text = self.writers[document], text_of(kept)
         with suppress(AssertionError):  # said better below
-            await until(lambda: all(writer.text == text for writer in writers), "replicas differ")
+            await until(lambda: all(text_of(writer.replica) == text for writer in writers), "replicas differ")
         replicas = {f"writer {writer.number}": writer.replica for writer in writers}
         problems = [*check(history, kept), *unequal({"database": kept, **replicas})]
         problems += [f"submitted, never saved: {problem}" for problem in lost(kept, history.submitted)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from pycrdt import Doc, Text, TransactionEvent, get_state, get_update, merge_updates
+from pycrdt import Doc, Text, TransactionEvent, get_update, merge_updates
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -176,8 +176,3 @@ def _varuints(data: bytes) -> Iterable[int]:
 
 def _shown(entry: Submitted) -> str:
     return f"insert {entry.inserted!r}" if entry.inserted else f"delete {entry.deleted!r}"
-
-
-def state_of(update: bytes) -> dict[int, int]:
-    """The state vector that ``update`` alone would give an empty document."""
-    return decode_state_vector(get_state(update))

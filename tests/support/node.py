@@ -41,7 +41,7 @@ def packages(folder: Path = INTEROP) -> Path:
     modules = folder / "node_modules"
     wanted = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
     stamp = modules / ".collab-lock"
-    with (folder / ".npm.lock").open("w") as lock:
+    with (folder / "package-lock.json").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not stamp.exists() or stamp.read_text() != wanted:
             _npm_ci(folder)

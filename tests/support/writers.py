@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from collab.protocol.yjs import scan_update
 from tests.support import wire
-from tests.support.checker import History, Submitted, decode_state_vector
+from tests.support.checker import History, Submitted, decode_state_vector, merged
 
 if TYPE_CHECKING:
     from random import Random
@@ -77,6 +77,7 @@ class Writer:
         self._document: Doc[Text] = Doc(client_id=number)
         self._text = self._document.get("t", type=Text)
         self._written: list[bytes] = []
+        self._trail: list[bytes] = []
         self._subscription = self._document.observe(self._changed)
         self._own: list[str] = []
         self._count = 0
@@ -111,13 +112,12 @@ class Writer:
 
     @property
     def replica(self) -> bytes:
-        """The whole document as this client has it."""
-        return self._document.get_update()
+        """Everything this client wrote and was sent, as one update.
 
-    @property
-    def text(self) -> str:
-        """The text as this client has it."""
-        return str(self._text)
+        Not what its live document came to: yrs goes wrong on updates that come before what they depend on, and whether
+        the server keeps that order is a test of its own.
+        """
+        return merged(self._trail)
 
     async def settled(self) -> None:
         """Wait until everything written so far is confirmed, or known to the server without a word of confirmation."""
@@ -173,6 +173,7 @@ class Writer:
         self._version += 1
         scan = scan_update(entry.update)
         self._history.submitted.append(entry)
+        self._trail.append(entry.update)
         self._unconfirmed.append(_Unconfirmed(self._version, entry, scan.ranges))
         await socket.send(wire.update(entry.update))
         if self.confirm == "status":
@@ -182,7 +183,7 @@ class Writer:
         # An echo confirms structs for certain, deletions only when they were new: echo writers only insert.
         if self.confirm == "status" and len(self._own) > 4 and self._rng.random() < 0.1:
             token = self._own.pop(self._rng.randrange(len(self._own)))
-            at = self.text.index(token)
+            at = str(self._text).index(token)
             self._written.clear()
             del self._text[at : at + len(token)]
             return Submitted(self._written[0], deleted=token)
@@ -197,7 +198,7 @@ class Writer:
         return Submitted(self._written[0], inserted=token)
 
     def _boundary(self) -> int:
-        text = self.text
+        text = str(self._text)
         return text.find(";", self._rng.randrange(len(text))) + 1 if text and self._rng.random() < 0.5 else len(text)
 
     def _changed(self, event: TransactionEvent) -> None:
@@ -211,6 +212,7 @@ class Writer:
                 await socket.send(wire.step2(self._document.get_update(payload)))
                 await self._note_known(decode_state_vector(payload))
             elif kind == wire.SYNC:
+                self._trail.append(payload)
                 self._document.apply_update(payload)
                 if sub == wire.STEP2:
                     self.connected.set()

@@ -50,6 +50,13 @@ def test_one_stall_does_not_end_the_climb() -> None:
     assert best.rate > 400
 
 
+def test_failures_while_others_kept_the_machine_busy_are_tried_again() -> None:
+    shown = iter([replace(_sample(p99_ms=500.0), foreign_server_share=0.9)] * 3)
+    best = _climb(lambda rate: next(shown, _sample(p99_ms=500.0 if rate > 90.0 else 1.0))).best
+    assert best is not None
+    assert best.rate > 80.0
+
+
 def test_a_climb_without_a_rate_that_holds_has_no_best() -> None:
     assert _server_up_to(0.5).best is None
 

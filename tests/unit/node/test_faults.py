@@ -8,7 +8,7 @@ import pytest
 
 from collab.errors import CloseCode, DocumentQuarantined, MalformedMessage
 from collab.node import HubLimits, RoomLimits
-from collab.node.outbox import Flow
+from collab.node.outbox import MAX_SMALL_BYTES, Flow
 from collab.protocol.messages import SyncStatus, SyncStep1, SyncStep2, Update
 from collab.store.port import LogEntry
 from tests.unit.node.conftest import Build, Client
@@ -161,6 +161,37 @@ async def test_n5_a_reader_that_drains_before_the_room_noticed_misses_nothing(bu
     slow.outbox.drained()
     ann.send(Update(Writer().type("all")))
     await slow.connection.until(lambda: text_of(*slow.connection.updates()) == "all")
+
+
+async def test_n5_who_asks_again_and_again_without_reading_is_answered_once(build: Build) -> None:
+    hub = build()
+    ann, slow = await Client(hub, "ann").enter(), await Client(hub, "slow").enter()
+    ann.send(Update(Writer().type("text")))
+    await slow.connection.receives(Update)
+    slow.outbox.over_bound()
+    while slow.outbox.flow is not Flow.BEHIND:
+        await asyncio.sleep(0)
+    for _ in range(20):
+        slow.send(SyncStep1(b"\x00"))
+        await asyncio.sleep(0.001)
+    assert not any(isinstance(message, SyncStep2) for message in slow.connection.messages)
+    slow.outbox.drained()
+    await slow.connection.receives(SyncStep2)
+    await hub.recorder.flush()
+    assert sum(isinstance(message, SyncStep2) for message in slow.connection.messages) == 1
+
+
+async def test_n5_who_asks_for_acknowledgements_without_reading_is_closed(build: Build) -> None:
+    hub = build()
+    slow = await Client(hub, "slow").enter()
+    slow.send(SyncStep2(b"\x00\x00"))
+    slow.outbox.over_bound()
+    while slow.outbox.flow is not Flow.BEHIND:
+        await asyncio.sleep(0)
+    await hub.recorder.flush()
+    for number in range(MAX_SMALL_BYTES // 100):
+        slow.send(SyncStatus(bytes((number % 128,)) * 100))
+    assert slow.connection.closed_with is CloseCode.OVERLOADED
 
 
 async def test_n6_a_writer_is_read_more_slowly_while_too_much_is_unsaved(build: Build) -> None:
