@@ -6,6 +6,8 @@ their sessions; REST and shutdown ask it who is where.
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,6 +38,8 @@ class ConnectionManager:
         self._limits = limits or ConnectionLimits()
         self._rooms: dict[str, dict[Session, Outbox]] = {}
         self._users: dict[str, dict[Session, str]] = {}
+        self._empty = asyncio.Event()
+        self._empty.set()
 
     def add(self, document: str, session: Session, outbox: Outbox) -> None:
         """Register a session; raises `Overloaded` when the node or the room is full."""
@@ -45,6 +49,7 @@ class ConnectionManager:
         self._rooms.setdefault(document, room)[session] = outbox
         self._users.setdefault(session.identity.subject, {})[session] = document
         self._counters.sessions += 1
+        self._empty.clear()
 
     def remove(self, document: str, session: Session) -> None:
         """Forget a session; forgetting twice is no mistake."""
@@ -58,6 +63,8 @@ class ConnectionManager:
         if not user:
             del self._users[session.identity.subject]
         self._counters.sessions -= 1
+        if not self._rooms:
+            self._empty.set()
 
     def fan_out(self, document: str, frame: Frame, except_: Collection[Session] = ()) -> None:
         """Write one frame to every session of a room but ``except_``; those behind are left out.
@@ -81,6 +88,16 @@ class ConnectionManager:
         self._counters.frames_out += written
         self._counters.bytes_out += written * len(frame.payload)
 
+    def send_to(self, document: str, frame: Frame, sessions: Collection[Session]) -> None:
+        """Write one frame to these sessions of a room; those behind or gone are left out."""
+        room = self._rooms.get(document, {})
+        for session in sessions:
+            outbox = room.get(session)
+            if outbox is not None:
+                outbox.write(frame)
+                self._counters.frames_out += 1
+                self._counters.bytes_out += len(frame.payload)
+
     def outbox(self, document: str, session: Session) -> Outbox | None:
         """Where to write to one session, or None when it has left."""
         room = self._rooms.get(document)
@@ -103,6 +120,12 @@ class ConnectionManager:
         """Tell every session goodbye."""
         for outbox in tuple(self._everybody()):
             outbox.connection.close(code)
+
+    async def wait_empty(self, timeout: float) -> None:
+        """Return when nobody is connected any more, or after ``timeout`` seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._empty.wait()
 
     def waiting_bytes(self) -> int:
         """What waits for slow readers right now, over all connections. Read on scrape."""

@@ -34,6 +34,9 @@ TICK_EVERY = 1.0
 QUARANTINE_FOR = 60.0
 """Seconds a document that keeps killing engines is left alone; guessed."""
 
+GOODBYE_TIMEOUT = 2.0
+"""Seconds clients get to answer a close frame before the listener is taken down."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -263,6 +266,8 @@ class Hub:
             self.connections.close_all(CloseCode.RESTART)
             log.error("drain_timed_out", unsaved_bytes=self.counters.unsaved_bytes)
             return False
+        # A transport cut while its client still sends resets the connection, and the goodbye is lost with it.
+        await self.connections.wait_empty(GOODBYE_TIMEOUT)
         return True
 
     async def _flush(self) -> None:

@@ -23,6 +23,7 @@ from collab.room import (
     Answer,
     Broadcast,
     Disconnect,
+    Echo,
     Grant,
     Greet,
     Identity,
@@ -171,7 +172,7 @@ class LiveRoom:
     def join(self, session: Session, outbox: Outbox) -> None:
         """Let a session in. Raises `Overloaded`. Call only while ``closed`` is None."""
         self._around.connections.add(self.name, session, outbox)
-        outbox.belongs_to(self._pump.note_slow)
+        outbox.belongs_to(session, self._pump.note_slow)
         self._perform(self._room.join(session, self._now()))
 
     def leave(self, session: Session) -> None:
@@ -179,7 +180,7 @@ class LiveRoom:
         now = self._now()
         outbox = self._around.connections.outbox(self.name, session)
         self._around.connections.remove(self.name, session)
-        self._pump.drop(session, outbox)
+        self._pump.drop(session)
         if outbox is not None:
             self._paused.pop(outbox, None)
         self._perform(self._room.leave(session, now))
@@ -274,6 +275,8 @@ class LiveRoom:
                     self._around.connections.fan_out(self.name, self._frame(message), except_)
                 case Send(session, message):
                     self._send(session, message)
+                case Echo(message, authors):
+                    self._around.connections.send_to(self.name, self._frame(message), authors)
                 case Record(receipt):
                     self._unsaved[receipt] = None
                     self._unsaved_bytes += sum(len(update) for update, _ in receipt.updates)

@@ -15,6 +15,8 @@ from collab.errors import CloseCode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from collab.room import Session
+
 MAX_SMALL_BYTES = 256 * 1024
 """Who asks for this much of acknowledgements without reading any is no editor."""
 
@@ -80,13 +82,13 @@ class Outbox:
         self.paused = False
         """Whether the room reads this session more slowly because too much is unsaved."""
         self.state_vector: bytes | None = None
-        self._notify: Callable[[Outbox], None] | None = None
+        self._notify: Callable[[], None] | None = None
         self._small_bytes = 0
         """What was written on top of the bound since the reader fell behind."""
 
-    def belongs_to(self, notify: Callable[[Outbox], None]) -> None:
+    def belongs_to(self, session: Session, notify: Callable[[Session, Outbox], None]) -> None:
         """``notify`` is called when the room has something to do about this outbox."""
-        self._notify = notify
+        self._notify = lambda: notify(session, self)
 
     def write(self, frame: Frame) -> None:
         """A frame of the document or its awareness: left out while the reader is behind."""
@@ -130,4 +132,4 @@ class Outbox:
 
     def _tell_room(self) -> None:
         if self._notify is not None:
-            self._notify(self)
+            self._notify()

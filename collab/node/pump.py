@@ -51,10 +51,10 @@ class Pump:
         self._proposals: list[Proposal] = []
         self._heard: list[bytes] = []
         self._asks: dict[Session, Answer] = {}
-        self._owed: dict[Outbox, Answer] = {}
+        self._owed: dict[Session, Answer] = {}
         """Answers to readers that are behind: big, so they wait until what is before them has been read."""
         self._greets: dict[Session, None] = {}
-        self._slow: dict[Outbox, None] = {}
+        self._slow: dict[Session, Outbox] = {}
         self._wake = asyncio.Event()
         self._working = False
         self._stopping = False
@@ -103,17 +103,16 @@ class Pump:
         self._greets[session] = None
         self._wake.set()
 
-    def note_slow(self, outbox: Outbox) -> None:
+    def note_slow(self, session: Session, outbox: Outbox) -> None:
         """See to an outbox that is over its bound or has drained in the next turn."""
-        self._slow[outbox] = None
+        self._slow[session] = outbox
         self._wake.set()
 
-    def drop(self, session: Session, outbox: Outbox | None) -> None:
+    def drop(self, session: Session) -> None:
         """A session has left."""
         self._greets.pop(session, None)
-        if outbox is not None:
-            self._slow.pop(outbox, None)
-            self._owed.pop(outbox, None)
+        self._slow.pop(session, None)
+        self._owed.pop(session, None)
 
     async def _run(self) -> None:
         while not self._stopping:
@@ -203,7 +202,7 @@ class Pump:
         if outbox is None:
             return
         if outbox.flow is not Flow.OPEN:
-            self._owed[outbox] = ask
+            self._owed[ask.session] = ask
             return
         try:
             diff = await self._document.diff(ask.state_vector)
@@ -214,15 +213,17 @@ class Pump:
 
     async def _see_to_slow_readers(self) -> None:
         slow, self._slow = self._slow, {}
-        for outbox in slow:
+        for session, outbox in slow.items():
             if outbox.flow is Flow.FALLING:
-                # Everything integrated so far was written to it; nothing that follows will be.
-                outbox.fall_behind(await self._document.state_vector())
+                # Everything integrated so far was written to it; nothing that follows will be. Unless it still waits
+                # to see a batch it shares: then its diff starts from nothing, since no vector says what it has.
+                waits = self._room.waits_to_see(session)
+                outbox.fall_behind(EMPTY_STATE_VECTOR if waits else await self._document.state_vector())
             elif outbox.flow is Flow.DRAINED:
                 self._counters.slow_reader_diffs += 1
                 diff = await self._document.diff(outbox.state_vector or EMPTY_STATE_VECTOR)
                 outbox.catch_up()
                 outbox.write(Frame(encode(Update(diff.update))))
                 outbox.write(Frame(encode(Awareness(self._room.awareness.all()))))
-            if outbox.flow is Flow.OPEN and outbox in self._owed:
-                self.ask(self._owed.pop(outbox))
+            if outbox.flow is Flow.OPEN and session in self._owed:
+                self.ask(self._owed.pop(session))

@@ -52,8 +52,6 @@ class Receipt:
     """When the oldest of them arrived; monotonic seconds."""
     echo: Update | None = None
     """What their authors get to see only now (SPEC R4)."""
-    from_others: bool = False
-    """Whether ``echo`` holds updates of more than one author, so that its authors wait for each other's edits too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +93,14 @@ class Broadcast:
 
 
 @dataclass(frozen=True, slots=True)
+class Echo:
+    """Send a committed update to those who wrote it."""
+
+    message: Update
+    authors: tuple[Session, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Publish:
     """Hand to the other nodes."""
 
@@ -118,4 +124,4 @@ class Disconnect:
     """For the log, never for the client."""
 
 
-Effect = Greet | Answer | Integrate | Send | Broadcast | Publish | Record | Disconnect
+Effect = Greet | Answer | Integrate | Send | Broadcast | Echo | Publish | Record | Disconnect

@@ -26,6 +26,7 @@ from collab.room.effects import (
     Answer,
     Broadcast,
     Disconnect,
+    Echo,
     Effect,
     Greet,
     Integrate,
@@ -57,6 +58,8 @@ class Room:
     def __init__(self, document: str, *, keep_alive_every: float = 10.0, expire_after: float = 30.0) -> None:
         self.document = document
         self.sessions: dict[Session, None] = {}
+        self._holding: dict[Session, None] = {}
+        """Sessions with something in ``held``."""
         self.awareness = AwarenessTable(expire_after=expire_after)
         self._keep_alive_every = keep_alive_every
         self._kept_alive_at = 0.0
@@ -83,6 +86,7 @@ class Room:
 
     def leave(self, session: Session, now: float) -> list[Effect]:
         """Forget a session and take its awareness along (SPEC A2); what it wrote stays on its way to the log."""
+        self._holding.pop(session, None)
         if self.sessions.pop(session, session) is None:
             self.awareness.leave(session, now)
         return []
@@ -142,22 +146,47 @@ class Room:
 
     def _taken(self, taken: tuple[Proposal, ...], merged: Update) -> Iterable[Effect]:
         authors = {proposal.session: None for proposal in taken}
-        # One frame reaches everybody once: those who wrote it see it after the commit, as their confirmation
-        # (SPEC R4). Whoever asks with sync statuses needs no confirmation and, unless it wrote all of it, no delay.
-        after_commit = frozenset(author for author in authors if len(authors) == 1 or not author.speaks_sync_status)
+        receipt = Receipt(
+            updates=tuple((proposal.update, proposal.session.identity.subject) for proposal in taken),
+            writes=tuple((proposal.session, proposal.number) for proposal in taken),
+            arrived_at=taken[0].arrived_at,
+            echo=merged,
+        )
         for author in authors:
             author.asked_again = False
-        yield Broadcast(merged, after_commit)
+        # One frame reaches everybody once: those who wrote it see it after the commit, as their confirmation
+        # (SPEC R4). Whoever asks with sync statuses needs no confirmation and, unless it wrote all of it, no delay.
+        after_commit = [author for author in authors if len(authors) == 1 or not author.speaks_sync_status]
+        yield self._show(merged, frozenset(after_commit))
+        if len(authors) > 1:
+            for author in after_commit:
+                self._hold(author, receipt, merged)
         yield Publish(merged)
-        yield Record(
-            Receipt(
-                updates=tuple((proposal.update, proposal.session.identity.subject) for proposal in taken),
-                writes=tuple((proposal.session, proposal.number) for proposal in taken),
-                arrived_at=taken[0].arrived_at,
-                echo=merged,
-                from_others=len(authors) > 1,
-            )
-        )
+        yield Record(receipt)
+
+    def _show(self, message: Update, except_: frozenset[Session] = frozenset()) -> Broadcast:
+        """Broadcast now, but in order: who still waits for a batch it shares gets this one behind it (SPEC R12)."""
+        if not self._holding:
+            return Broadcast(message, except_)
+        for session in self._holding:
+            if session not in except_:
+                session.held.append((None, message))
+        return Broadcast(message, except_.union(self._holding))
+
+    def _hold(self, session: Session, receipt: Receipt, message: Update) -> None:
+        if session in self.sessions:
+            session.held.append((receipt, message))
+            self._holding[session] = None
+
+    def _release(self, session: Session, receipt: Receipt) -> Iterable[Effect]:
+        for message in session.release(receipt):
+            yield Send(session, message)
+        if not session.held:
+            self._holding.pop(session, None)
+
+    def waits_to_see(self, session: Session) -> bool:
+        """Whether something in the document was not shown to this session yet."""
+        return session in self._holding
 
     def _repeated(self, proposal: Proposal, structless: bool) -> Effect:
         # Nothing new to record, but it may repeat what is not committed yet: it settles behind that (SPEC K4).
@@ -173,31 +202,34 @@ class Room:
 
     def committed(self, receipt: Receipt) -> list[Effect]:
         """The recorder's word that a receipt is in the log: confirm it to its authors (SPEC K1)."""
-        effects: list[Effect] = []
         authors: dict[Session, None] = {}
         for session, number in receipt.writes:
             session.settled = max(session.settled, number)
-            authors[session] = None
+            if session in self.sessions:
+                authors[session] = None
+        effects: list[Effect] = []
+        if receipt.echo is not None:
+            confirmed = tuple(session for session in authors if not session.speaks_sync_status or session.held)
+            if confirmed:
+                effects.append(Echo(receipt.echo, confirmed))
         for session in authors:
-            if session not in self.sessions:
-                continue
-            if receipt.echo is not None and not session.speaks_sync_status:
-                effects.append(Send(session, receipt.echo))
+            effects += self._release(session, receipt)
             effects += self._due_status(session)
         return effects
 
     def delayed(self, receipt: Receipt) -> list[Effect]:
         """The commit is taking long: let the authors of a shared batch see each other's edits meanwhile (SPEC R8)."""
-        if not receipt.from_others:
-            return []
-        written = [session for session, _ in receipt.writes]
-        return [
-            Send(reader, Update(update))
-            for reader in dict.fromkeys(written)
-            if reader in self.sessions and not reader.speaks_sync_status
-            for (update, _), author in zip(receipt.updates, written, strict=True)
-            if author is not reader
-        ]
+        effects: list[Effect] = []
+        authors = [session for session, _ in receipt.writes]
+        for reader in dict.fromkeys(authors):
+            if reader.held and reader.held[0][0] is receipt:
+                effects += (
+                    Send(reader, Update(update))
+                    for (update, _), author in zip(receipt.updates, authors, strict=True)
+                    if author is not reader
+                )
+                effects += self._release(reader, receipt)
+        return effects
 
     def _ask_again(self, session: Session) -> bool:
         if session.asked_again or session not in self.sessions:
@@ -213,7 +245,7 @@ class Room:
 
     def heard(self, merged: bytes | None) -> list[Effect]:
         """Updates of another node are in the document: shown here, neither published nor recorded again (SPEC R5)."""
-        return [] if merged is None else [Broadcast(Update(merged))]
+        return [] if merged is None else [self._show(Update(merged))]
 
     def flush_awareness(self) -> list[Effect]:
         """One frame with everything that changed in this turn (SPEC A5)."""

@@ -9,6 +9,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 
+from collab.protocol.messages import Update
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -61,6 +63,9 @@ class Session:
     """It was asked for what its last, still waiting update depends on."""
     refused_writes: int = 0
     unknown_messages: int = 0
+    held: deque[tuple[object, Update]] = field(default_factory=deque)
+    """Broadcasts held back to keep their order: what others wrote after a batch this session shares and sees only
+    after its commit. With each the receipt it waits for, or None when it only waits for those before it."""
     waiting: deque[tuple[int, bytes]] = field(default_factory=deque)
     """(settled needed, version) of sync statuses not yet echoed."""
     waiting_since: float | None = None
@@ -74,6 +79,16 @@ class Session:
         self.waiting.append((self.received, version))
         if self.waiting_since is None:
             self.waiting_since = now
+
+    def release(self, receipt: object) -> list[Update]:
+        """``receipt`` was shown: what only waited for that, in order."""
+        if not self.held or self.held[0][0] is not receipt:
+            return []
+        self.held.popleft()
+        released = []
+        while self.held and self.held[0][0] is None:
+            released.append(self.held.popleft()[1])
+        return released
 
     def first_sync(self) -> None:
         """Note the first SyncStep2 as the newest write: statuses that came before it wait for it too (SPEC K3)."""

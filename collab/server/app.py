@@ -11,13 +11,13 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from collab.engine.isolated import IsolatedEngine
-from collab.engine.process import ProcessOptions
 from starlette.routing import WebSocketRoute
 
 from collab import __version__
 from collab.bus import MemoryBus
 from collab.engine.inline import InlineEngine
+from collab.engine.isolated import IsolatedEngine
+from collab.engine.process import ProcessOptions
 from collab.node import ConnectionLimits, Hub, HubLimits, RoomLimits
 from collab.server.auth import Origins, authenticator
 from collab.server.guard import BodyLimits, Rest

@@ -79,7 +79,7 @@ class DirectProtocol(WebSocketsSansIOProtocol):
         wire = frame.wire
         if wire is None:
             wire = frame.wire = server_frame(frame.payload)
-        if not self.close_sent:
+        if not self.close_sent and not self.transport.is_closing():
             self.transport.write(wire)
 
     def close(self, code: CloseCode) -> None:

@@ -43,6 +43,8 @@ class DrainingServer(uvicorn.Server):
             self.saved = False
             drain.cancel()
         await super().shutdown(sockets)
+        # uvicorn would raise the signal again, and the status would say "killed" of a node that saved everything.
+        self._captured_signals.clear()
 
 
 def serve(settings: Settings) -> bool:

@@ -28,6 +28,7 @@ class FakeConnection:
         self.closed_with: CloseCode | None = None
         self.reading = True
         self.heard = asyncio.Event()
+        self.on_close: Callable[[], None] = lambda: None
 
     def write(self, frame: Frame) -> None:
         self.messages += decode(frame.payload)
@@ -36,6 +37,7 @@ class FakeConnection:
     def close(self, code: CloseCode) -> None:
         self.closed_with = self.closed_with or code
         self.heard.set()
+        asyncio.get_running_loop().call_soon(self.on_close)
 
     def pause_reading(self) -> None:
         self.reading = False
@@ -70,6 +72,7 @@ class Client:
 
     async def enter(self, document: str = "d") -> Client:
         self.room = await self.hub.enter(document, self.session, self.outbox)
+        self.connection.on_close = self.leave
         await self.connection.receives(SyncStep1)
         return self
 

@@ -17,6 +17,7 @@ from collab.room import (
     Answer,
     Broadcast,
     Disconnect,
+    Echo,
     Effect,
     Grant,
     Greet,
@@ -126,7 +127,7 @@ def test_r4_the_only_author_sees_its_update_after_the_commit() -> None:
     ann, ben = joined(room, Grant.WRITE, Grant.WRITE)
     effects = room.integrated(Integrated(taken=(write(room, ann, A),), merged=A))
     assert effects[0] == Broadcast(Update(A), frozenset({ann}))
-    assert room.committed(recorded(effects)) == [Send(ann, Update(A))]
+    assert room.committed(recorded(effects)) == [Echo(Update(A), (ann,))]
     assert ben in room.sessions
 
 
@@ -135,7 +136,7 @@ def test_r4_authors_who_share_a_batch_all_see_it_after_the_commit() -> None:
     ann, ben, _cat = joined(room, Grant.WRITE, Grant.WRITE, Grant.WRITE)
     effects = room.integrated(Integrated(taken=(write(room, ann, A), write(room, ben, B)), merged=AB))
     assert effects[0] == Broadcast(Update(AB), frozenset({ann, ben}))
-    assert room.committed(recorded(effects)) == [Send(ann, Update(AB)), Send(ben, Update(AB))]
+    assert room.committed(recorded(effects)) == [Echo(Update(AB), (ann, ben))]
 
 
 def test_r4_who_asks_with_sync_statuses_sees_a_shared_batch_at_once_and_its_own_never() -> None:
@@ -144,7 +145,7 @@ def test_r4_who_asks_with_sync_statuses_sees_a_shared_batch_at_once_and_its_own_
     room.receive(ann, SyncStatus(b"\x00"), 0)
     effects = room.integrated(Integrated(taken=(write(room, ann, A), write(room, ben, B)), merged=AB))
     assert effects[0] == Broadcast(Update(AB), frozenset({ben}))
-    assert Send(ann, Update(AB)) not in room.committed(recorded(effects))
+    assert room.committed(recorded(effects)) == [Echo(Update(AB), (ben,))]
     effects = room.integrated(Integrated(taken=(write(room, ann, A),), merged=A))
     assert effects[0] == Broadcast(Update(A), frozenset({ann}))
     assert room.committed(recorded(effects)) == []
@@ -174,6 +175,48 @@ def test_r8_a_long_commit_shows_the_authors_of_a_batch_each_others_edits() -> No
     assert room.delayed(alone) == []
 
 
+def test_r12_who_waits_for_a_shared_batch_sees_what_follows_behind_it() -> None:
+    room = Room("d")
+    ann, ben, cat = joined(room, Grant.WRITE, Grant.WRITE, Grant.WRITE)
+    shared = recorded(room.integrated(Integrated(taken=(write(room, ann, A), write(room, ben, B)), merged=AB)))
+    effects = room.integrated(Integrated(taken=(write(room, cat, b"\x01c"),), merged=b"\x01c"))
+    assert effects[0] == Broadcast(Update(b"\x01c"), frozenset({ann, ben, cat})), (
+        "it follows on what they have not seen"
+    )
+    assert room.waits_to_see(ann)
+    assert room.committed(shared) == [
+        Echo(Update(AB), (ann, ben)),
+        Send(ann, Update(b"\x01c")),
+        Send(ben, Update(b"\x01c")),
+    ]
+    assert not room.waits_to_see(ann)
+    assert room.heard(A) == [Broadcast(Update(A))]
+
+
+def test_r12_a_second_shared_batch_is_waited_for_as_well() -> None:
+    room = Room("d")
+    ann, ben, cat = joined(room, Grant.WRITE, Grant.WRITE, Grant.WRITE)
+    first = recorded(room.integrated(Integrated(taken=(write(room, ann, A), write(room, ben, B)), merged=AB)))
+    later = room.integrated(Integrated(taken=(write(room, ann, A), write(room, cat, B)), merged=b"\x01ac"))
+    assert later[0] == Broadcast(Update(b"\x01ac"), frozenset({ann, ben, cat}))
+    assert room.committed(first) == [Echo(Update(AB), (ann, ben)), Send(ben, Update(b"\x01ac"))]
+    assert room.committed(recorded(later)) == [Echo(Update(b"\x01ac"), (ann, cat))]
+
+
+def test_r8_r12_while_a_commit_takes_long_what_follows_is_shown_too() -> None:
+    room = Room("d")
+    ann, ben, cat = joined(room, Grant.WRITE, Grant.WRITE, Grant.WRITE)
+    shared = recorded(room.integrated(Integrated(taken=(write(room, ann, A), write(room, ben, B)), merged=AB)))
+    room.integrated(Integrated(taken=(write(room, cat, b"\x01c"),), merged=b"\x01c"))
+    assert room.delayed(shared) == [
+        Send(ann, Update(B)),
+        Send(ann, Update(b"\x01c")),
+        Send(ben, Update(A)),
+        Send(ben, Update(b"\x01c")),
+    ]
+    assert room.committed(shared) == [Echo(Update(AB), (ann, ben))]
+
+
 def test_r9_an_update_that_waits_is_taken_and_its_sender_asked_once() -> None:
     room = Room("d")
     (ann,) = joined(room, Grant.WRITE)
@@ -193,7 +236,7 @@ def test_r10_k4_a_repetition_is_confirmed_after_what_it_repeats() -> None:
     receipt = recorded(effects)
     assert len(effects) == 1
     assert receipt.updates == ()
-    assert room.committed(receipt) == [Send(ann, Update(A))]
+    assert room.committed(receipt) == [Echo(Update(A), (ann,))]
 
 
 def test_r10_a_repetition_without_structs_is_not_echoed() -> None:
