@@ -7,9 +7,10 @@ Delivery is best effort: an envelope may be lost, repeated or late, never change
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
+
+from collab.protocol.values import value
 
 
 class Kind(IntEnum):
@@ -21,7 +22,7 @@ class Kind(IntEnum):
     """Awareness entries owned by the sending node."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Envelope:
     """A message between nodes about one document."""
 

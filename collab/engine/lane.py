@@ -94,6 +94,7 @@ class Lane:
         self._expired: Mark | None = None
         self._failed_starts = 0
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def pid(self) -> int | None:
@@ -119,11 +120,13 @@ class Lane:
         if self._closed:
             raise EngineDied("engine is closed")
         sizes = [len(update) for update in updates or ()]
-        answer = asyncio.get_running_loop().create_future()
-        answer.add_done_callback(_retrieve)
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()  # asked once: it costs a system call on Python 3.11
+        answer: asyncio.Future[Any] = loop.create_future()
         self._unsent.append(Call(op, document, len(sizes), sum(sizes), [op, *fields], answer))
         if self._flush is None:
-            self._flush = asyncio.get_running_loop().call_soon(self._send)
+            self._flush = loop.call_soon(self._send)
         return answer
 
     def retire(self) -> None:
@@ -154,6 +157,8 @@ class Lane:
         if self._process is None:
             self._begin_start()
             return
+        if self._under_way:
+            return  # while the child works, calls gather: they go out together when its answers come
         calls, self._unsent = self._unsent, []
         batch = []
         for call in calls:
@@ -268,11 +273,6 @@ def _resolve(call: Call, answer: Answer | CollabError) -> None:
         return
     if isinstance(answer, CollabError):
         call.answer.set_exception(answer)
+        call.answer.exception()  # looked at, so that asyncio does not report a call nobody waits for any more
     else:
         call.answer.set_result(answer)
-
-
-def _retrieve(answer: asyncio.Future[Any]) -> None:
-    """Look at the exception of a call nobody waits for any more, so that asyncio does not report it."""
-    if not answer.cancelled():
-        answer.exception()

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Literal, Protocol, TypeVar
 
 from collab.errors import CloseCode
+from collab.protocol.values import value
 
 Format = Literal["update", "json", "text", "html", "markdown"]
 RootType = Literal["xml", "text", "map", "array"]
@@ -31,7 +32,7 @@ class Verdict(Enum):
     """Malformed, over a bound, or deadly; nothing of it is in the document. `Outcome.code` says why."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Outcome:
     """The verdict on one update; ``code`` and ``detail`` are set for REFUSED only."""
 
@@ -42,7 +43,7 @@ class Outcome:
     """True when the update carries no structs (at most deletions)."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Integration:
     """The answer to `Engine.integrate`."""
 

@@ -16,7 +16,7 @@ from collab.engine.port import Integration, Outcome, Verdict
 from collab.errors import CloseCode, DocumentQuarantined, EngineDied
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from collab.engine.port import Diff, Engine
     from collab.node.counters import Counters
@@ -60,28 +60,24 @@ class LoadedDocument:
         """Load for the first time; raises `DocumentDeleted`, `StoreUnavailable`, `DocumentQuarantined`."""
         return await self._insist(self._load, loading=True)
 
-    async def integrate(self, updates: Sequence[bytes]) -> AsyncIterator[tuple[Sequence[int], Integration]]:
-        """Integrate a batch: usually one answer for all indexes; one each when the batch had to be taken apart.
-
-        The caller notes each answer before it asks for the next: should the engine die again, the document is built
-        from what is noted.
-        """
+    async def integrate(self, updates: Sequence[bytes]) -> Integration | None:
+        """Integrate a batch; None when the engine died of it, or while it had it: then integrate them one by one."""
         if not self._loaded:
             await self._insist(self._load, loading=True)
         self._state_vector = None
         try:
-            answer = await self._engine.integrate(self._name, updates)
+            return await self._engine.integrate(self._name, updates)
         except EngineDied:
             self._loaded = False
-        else:
-            yield range(len(updates)), answer
-            return
-        for index, update in enumerate(updates):
-            answer = await self._integrate_alone(update)
-            self._state_vector = None
-            yield (index,), answer
+            return None
 
-    async def _integrate_alone(self, update: bytes) -> Integration:
+    async def integrate_alone(self, update: bytes) -> Integration:
+        """Integrate one update of a batch that was lost; the one that kills the engine is refused.
+
+        The caller notes each answer before it asks for the next: should the engine die again, the document is built
+        from what is noted.
+        """
+
         async def attempt() -> Integration:
             try:
                 return await self._engine.integrate(self._name, [update])
@@ -94,6 +90,7 @@ class LoadedDocument:
                 refused = Outcome(Verdict.REFUSED, CloseCode.MALFORMED, "kills the engine")
                 return Integration((refused,), None)
 
+        self._state_vector = None
         return await self._insist(attempt)
 
     async def probe(self, updates: Sequence[bytes]) -> Integration:

@@ -55,7 +55,8 @@ class Pump:
         """Answers to readers that are behind: big, so they wait until what is before them has been read."""
         self._greets: dict[Session, None] = {}
         self._slow: dict[Session, Outbox] = {}
-        self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._sleeper: asyncio.Future[None] | None = None
         self._working = False
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
@@ -69,7 +70,7 @@ class Pump:
     def finish(self) -> None:
         """Take no further batch. Whoever sent what is dropped now is told to come back, and brings it again."""
         self._stopping = True
-        self._wake.set()
+        self._wake()
 
     async def stop(self) -> None:
         """Stop at once."""
@@ -86,27 +87,27 @@ class Pump:
         """Put an update of a session into the next batch."""
         self._proposals.append(proposal)
         self.waiting_bytes += len(proposal.update)
-        self._wake.set()
+        self._wake()
 
     def hear(self, update: bytes) -> None:
         """Put an update of another node into the next batch."""
         self._heard.append(update)
-        self._wake.set()
+        self._wake()
 
     def ask(self, answer: Answer) -> None:
         """Answer a session's SyncStep1 in the next turn; its newest, if it asks several times."""
         self._asks[answer.session] = answer
-        self._wake.set()
+        self._wake()
 
     def greet(self, session: Session) -> None:
         """Ask a session for what the document lacks in the next turn."""
         self._greets[session] = None
-        self._wake.set()
+        self._wake()
 
     def note_slow(self, session: Session, outbox: Outbox) -> None:
         """See to an outbox that is over its bound or has drained in the next turn."""
         self._slow[session] = outbox
-        self._wake.set()
+        self._wake()
 
     def drop(self, session: Session) -> None:
         """A session has left."""
@@ -116,11 +117,10 @@ class Pump:
 
     async def _run(self) -> None:
         while not self._stopping:
-            self._wake.clear()
             if not (self._proposals or self._heard or self._asks or self._greets or self._slow):
                 self._working = False
                 self._rested()
-                await self._wake.wait()
+                await self._sleep()
             self._working = True
             try:
                 await self._turn()
@@ -134,6 +134,18 @@ class Pump:
         self._heard.clear()
         self._rested()
 
+    async def _sleep(self) -> None:
+        """Until something is queued. Not an asyncio.Event: that asks for the running loop each time."""
+        self._sleeper = self._loop.create_future()
+        try:
+            await self._sleeper
+        finally:
+            self._sleeper = None
+
+    def _wake(self) -> None:
+        if self._sleeper is not None and not self._sleeper.done():
+            self._sleeper.set_result(None)
+
     async def _turn(self) -> None:
         if self._slow:
             await self._see_to_slow_readers()
@@ -144,12 +156,14 @@ class Pump:
                 self._perform(self._room.greet(session, vector))
         if self._proposals:
             proposals, self._proposals = self._proposals, []
-            await self._integrate([proposal for proposal in proposals if not proposal.probe])
-            await self._probe([proposal for proposal in proposals if proposal.probe])
+            probes = [proposal for proposal in proposals if proposal.probe]
+            if probes:
+                proposals = [proposal for proposal in proposals if not proposal.probe]
+            await self._integrate(proposals)
+            await self._probe(probes)
         if self._heard:
             heard, self._heard = self._heard, []
-            async for _, answer in self._document.integrate(heard):
-                self._perform(self._room.heard(answer.merged))
+            await self._integrate_heard(heard)
         if self._asks:
             asks, self._asks = self._asks, {}
             for ask in asks.values():
@@ -158,11 +172,24 @@ class Pump:
     async def _integrate(self, proposals: Sequence[Proposal]) -> None:
         if not proposals:
             return
-        async for indexes, answer in self._document.integrate([proposal.update for proposal in proposals]):
-            batch = [proposals[index] for index in indexes]
-            self.waiting_bytes -= sum(len(proposal.update) for proposal in batch)
-            self._perform(self._room.integrated(self._sort(batch, answer)))
-            self._counters.broadcast_s.observe(asyncio.get_running_loop().time() - batch[0].arrived_at)
+        answer = await self._document.integrate([proposal.update for proposal in proposals])
+        if answer is not None:
+            self._integrated(proposals, answer)
+            return
+        for proposal in proposals:
+            self._integrated((proposal,), await self._document.integrate_alone(proposal.update))
+
+    def _integrated(self, proposals: Sequence[Proposal], answer: Integration) -> None:
+        for proposal in proposals:
+            self.waiting_bytes -= len(proposal.update)
+        self._perform(self._room.integrated(self._sort(proposals, answer)))
+        self._counters.broadcast_s.observe(self._loop.time() - proposals[0].arrived_at)
+
+    async def _integrate_heard(self, updates: Sequence[bytes]) -> None:
+        answer = await self._document.integrate(updates)
+        answers = [answer] if answer else [await self._document.integrate_alone(update) for update in updates]
+        for answer in answers:
+            self._perform(self._room.heard(answer.merged))
 
     def _sort(self, proposals: Sequence[Proposal], answer: Integration) -> Integrated:
         taken, waiting, repeated, structless, refused = [], [], [], [], []

@@ -6,31 +6,31 @@ mean is decided in `collab.room`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collab.protocol.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class SyncStep1:
     """ "This is what I have": asks for a `SyncStep2` with the rest."""
 
     state_vector: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class SyncStep2:
     """The answer to a `SyncStep1`: what the asker lacks."""
 
     update: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Update:
     """A change of the document."""
 
     update: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class AwarenessEntry:
     """One client's presence: ``state`` is its JSON text as UTF-8 bytes, or None when it is gone."""
 
@@ -39,19 +39,19 @@ class AwarenessEntry:
     state: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Awareness:
     """Presence of any number of clients."""
 
     entries: tuple[AwarenessEntry, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class QueryAwareness:
     """Asks for everybody's presence."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class SyncStatus:
     """y-sweet's message 102: a version the client counts, echoed once everything sent before it is committed."""
 
@@ -59,7 +59,7 @@ class SyncStatus:
     """The raw payload; echoed byte for byte."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Unknown:
     """A message type this dialect does not know; counted, otherwise ignored."""
 

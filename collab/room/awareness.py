@@ -98,13 +98,9 @@ class AwarenessTable:
             if entry.state is not None
         )
 
-    def owned_here(self, clients: Iterable[int]) -> frozenset[int]:
-        """Those of ``clients`` that a session of this node speaks for, or spoke for until it left."""
-        return frozenset(
-            client
-            for client in clients
-            if (entry := self._entries.get(client)) is not None and not isinstance(entry.owner, str)
-        )
+    def owned_here(self, entries: tuple[AwarenessEntry, ...]) -> tuple[AwarenessEntry, ...]:
+        """Those of ``entries`` that a session of this node speaks for, or spoke for until it left."""
+        return tuple([entry for entry in entries if not isinstance(self._entries[entry.client].owner, str)])
 
     def _claim(self, session: Session, entry: AwarenessEntry, now: float) -> bool:
         """Bind ``session`` to the client of its first entry, if nobody else speaks for that client."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from collab.errors import CloseCode
 from collab.protocol.messages import Awareness, Message, Update
+from collab.protocol.values import value
 from collab.room.session import Session
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@value(eq=False)
 class Proposal:
     """An update somebody wants in the document, numbered among its session's writes."""
 
@@ -22,7 +21,7 @@ class Proposal:
     """Only ask whether it holds anything new (a reader's SyncStep2)."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Integrated:
     """What became of a batch of proposals; `Room.integrated` turns it into effects."""
 
@@ -40,7 +39,7 @@ class Integrated:
     """Not in the document; with the close code and a detail for the log."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@value(eq=False)
 class Receipt:
     """What follows from a commit: handed to the recorder with the updates and back to `Room.committed` after it."""
 
@@ -54,14 +53,14 @@ class Receipt:
     """What their authors get to see only now (SPEC R4)."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Greet:
     """Ask a session for what the document lacks: fetch the state vector and call `Room.greet`."""
 
     session: Session
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Answer:
     """Compute what a session lacks and send it as SyncStep2."""
 
@@ -69,14 +68,14 @@ class Answer:
     state_vector: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Integrate:
     """Put a proposal into the room's next batch for the engine."""
 
     proposal: Proposal
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Send:
     """Send a message to one session."""
 
@@ -84,7 +83,7 @@ class Send:
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Broadcast:
     """Send a message to every session of the room but ``except_``."""
 
@@ -92,7 +91,7 @@ class Broadcast:
     except_: frozenset[Session] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Echo:
     """Send a committed update to those who wrote it."""
 
@@ -100,21 +99,21 @@ class Echo:
     authors: tuple[Session, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Publish:
     """Hand to the other nodes."""
 
     message: Update | Awareness
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Record:
     """Commit to the update log, then call `Room.committed` with the receipt."""
 
     receipt: Receipt
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Disconnect:
     """Close one session's connection."""
 

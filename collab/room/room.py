@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from collab.errors import CloseCode
 from collab.protocol.messages import (
     Awareness,
-    AwarenessEntry,
     Message,
     QueryAwareness,
     SyncStatus,
@@ -252,15 +251,14 @@ class Room:
         entries, author = self.awareness.take_changes()
         if not entries:
             return []
-        effects: list[Effect] = [Broadcast(Awareness(entries), frozenset({author} if author else ()))]
-        ours = self._ours(entries)
-        if ours:
-            effects.append(Publish(Awareness(ours)))
+        message = Awareness(entries)
+        effects: list[Effect] = [Broadcast(message, frozenset((author,)) if author else frozenset())]
+        here = self.awareness.owned_here(entries)
+        if len(here) == len(entries):
+            effects.append(Publish(message))
+        elif here:
+            effects.append(Publish(Awareness(here)))
         return effects
-
-    def _ours(self, entries: tuple[AwarenessEntry, ...]) -> tuple[AwarenessEntry, ...]:
-        here = self.awareness.owned_here(entry.client for entry in entries)
-        return tuple(entry for entry in entries if entry.client in here)
 
     def tick(self, now: float) -> list[Effect]:
         """Let time pass: expire awareness, keep connections alive. Call about once a second."""

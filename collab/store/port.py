@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+from collab.protocol.values import value
 
-@dataclass(frozen=True, slots=True)
+
+@value()
 class LogEntry:
     """One update on its way into the log. ``(node, number)`` names it: appending it twice stores it once.
 
