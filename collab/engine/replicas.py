@@ -6,8 +6,7 @@ crash costs the process, which is why `isolated` keeps this out of the gateway.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from collab.engine.integrator import MAX_DOCUMENT_BYTES
 from collab.engine.native import NativeDoc, NativePanic
@@ -89,17 +88,15 @@ class Replicas:
         self._at = index
         self._progress(index)
 
-    @contextmanager
-    def _panics_lose(self, document: str) -> Iterator[None]:
+    def _panics_lose(self, document: str) -> _PanicsLose:
         self._at = None
-        try:
-            yield
-        except CollabError:
-            raise
-        except Exception as error:  # a panic, or what should be impossible: either way the replica is not to be trusted
-            self.forget(document)
-            self._replicas[document] = None
-            raise EngineDied(f"replica failed: {error}"[:200], culprit=self._at) from error
+        return _PanicsLose(self, document)
+
+    def _lose(self, document: str, error: Exception) -> EngineDied:
+        """A panic, or what should be impossible: either way the replica is not to be trusted."""
+        self.forget(document)
+        self._replicas[document] = None
+        return EngineDied(f"replica failed: {error}"[:200], culprit=self._at)
 
     def _try_each(self, updates: Sequence[bytes]) -> None:
         doc = NativeDoc()
@@ -123,3 +120,21 @@ def fold(updates: Sequence[bytes]) -> Folded:
         return Folded(replica.full_update(), loaded.state_vector, covered)
     finally:
         replica.close()
+
+
+class _PanicsLose:
+    """Turns what escapes from a replica into the loss of its document. A class: made for every call, and half as dear
+    as a generator."""
+
+    __slots__ = ("_document", "_replicas")
+
+    def __init__(self, replicas: Replicas, document: str) -> None:
+        self._replicas = replicas
+        self._document = document
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, CollabError):
+            raise self._replicas._lose(self._document, error) from error

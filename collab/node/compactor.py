@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 RETRY_AFTER = 30.0
 """Seconds before a document whose compaction failed is tried again; guessed."""
 
+COMPACT_EVERY = 60.0
+"""Seconds between two compactions of a document, unless its log has grown by `TOO_LONG` times the threshold: a room of
+fifty who type would otherwise be folded every second, for nothing but a slightly faster cold open."""
+
+TOO_LONG = 20
+
 log = structlog.get_logger(__name__)
 
 
@@ -33,6 +39,8 @@ class _Weight:
     bytes: int = 0
     snapshot_bytes: int = 0
     not_before: float = 0.0
+    failed: bool = False
+    """Whether the last attempt failed."""
 
 
 class Compactor:
@@ -90,7 +98,7 @@ class Compactor:
         while True:
             self._wake.clear()
             now = asyncio.get_running_loop().time()
-            ready = next((name for name in self._due if self._weights[name].not_before <= now), None)
+            ready = next((name for name in self._due if self._is_ready(self._weights[name], now)), None)
             if ready is not None:
                 await self._compact(ready)
                 continue
@@ -99,6 +107,9 @@ class Compactor:
                     await self._wake.wait()
             except TimeoutError:
                 continue
+
+    def _is_ready(self, weight: _Weight, now: float) -> bool:
+        return weight.not_before <= now or (not weight.failed and weight.updates >= TOO_LONG * self._after_updates)
 
     async def _compact(self, document: str) -> None:
         weight = self._weights[document]
@@ -110,7 +121,10 @@ class Compactor:
         except CollabError as error:
             log.warning("compaction_failed", document=document, error=str(error))
             weight.not_before = asyncio.get_running_loop().time() + RETRY_AFTER
+            weight.failed = True
         else:
+            weight.not_before = asyncio.get_running_loop().time() + COMPACT_EVERY
+            weight.failed = False
             self._due.pop(document, None)
 
     async def compact(self, document: str) -> bool:

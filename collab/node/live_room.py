@@ -276,16 +276,17 @@ class LiveRoom:
                         self._pause(proposal.session)
                 case Broadcast(message, except_):
                     self._around.connections.fan_out(self.name, self._frame(message), except_)
-                case Send(session, message):
-                    self._send(session, message)
-                case Echo(message, authors):
-                    self._around.connections.send_to(self.name, self._frame(message), authors)
-                case Record(receipt):
-                    self._unsaved[receipt] = None
-                    self._unsaved_bytes += sum(len(update) for update, _ in receipt.updates)
-                    self._around.recorder.record(self, receipt)
                 case Publish(message):
                     self._publish(message)
+                case Record(receipt):
+                    self._unsaved[receipt] = None
+                    for update, _ in receipt.updates:
+                        self._unsaved_bytes += len(update)
+                    self._around.recorder.record(self, receipt)
+                case Echo(message, authors):
+                    self._around.connections.send_to(self.name, self._frame(message), authors)
+                case Send(session, message):
+                    self._send(session, message)
                 case Answer():
                     self._pump.ask(effect)
                 case Greet(session):
