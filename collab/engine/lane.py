@@ -193,6 +193,8 @@ class Lane:
             del self._under_way[number]
             self._answers += 1
             _resolve(call, answer)
+        if self._unsent and not self._under_way:
+            self._send()
 
     # Life and death
 

@@ -21,6 +21,7 @@ from collab.errors import EngineDied
 from tests.attacks.fuzz_engine import fuzz
 from tests.unit.engine.failing_child import ABORT, BABBLE, BURN, HANG
 from tests.unit.engine.histories import NOTHING_KNOWN, deleted, inserted, nested, text_of, typed
+from tests.unit.node.support import Writer
 
 FAILING = ProcessOptions(command=("-P", "-m", "tests.unit.engine.failing_child"))
 ABORTING = inserted(ABORT.decode(), client=666)
@@ -363,3 +364,15 @@ async def _gone(pid: int) -> None:
         await asyncio.to_thread(select.select, [descriptor], [], [])
     finally:
         os.close(descriptor)
+
+
+async def test_e18_calls_made_while_the_child_works_are_answered(engine: IsolatedEngine) -> None:
+    await engine.load("d", [])
+    writer = Writer()
+    for _ in range(300):
+        first = asyncio.ensure_future(engine.integrate("d", [writer.type("a")]))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        second = asyncio.ensure_future(engine.integrate("d", [writer.type("b")]))
+        async with asyncio.timeout(20):
+            await asyncio.gather(first, second)

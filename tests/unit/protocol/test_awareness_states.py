@@ -35,6 +35,8 @@ def test_a9_what_editors_send_passes_the_quick_check(state: bytes) -> None:
     assert _is_plain_object(state)
 
 
-@pytest.mark.parametrize("state", [b'{"a":1,}', b"{,}", b'{"a":[1,]}', b'{"a":01}', b'{"a":NaN}', b"[]", b'{"a":"\x01"}'])
+@pytest.mark.parametrize(
+    "state", [b'{"a":1,}', b"{,}", b'{"a":[1,]}', b'{"a":01}', b'{"a":NaN}', b"[]", b'{"a":"\x01"}']
+)
 def test_a9_what_is_not_json_does_not(state: bytes) -> None:
     assert not _is_plain_object(state)
