@@ -174,7 +174,7 @@ class People:
         return person
 
     async def leave(self) -> None:
-        """Close every context."""
+        """Close every context; closing again is no mistake."""
         await asyncio.gather(*(person.context.close() for person in self.all))
 
     def complaints(self) -> list[str]:

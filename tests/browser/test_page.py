@@ -313,6 +313,7 @@ async def test_a_token_from_the_link_decides_who_may_write_and_leaves_the_addres
         await expect(writer.page.locator(".people li")).to_contain_text("Reader")
         await reader.page.reload()
         await reader.see("for your eyes")
+        await people.leave()  # before the server does, which they would complain about
 
 
 @pytest.mark.parametrize("width", [375, 1280])
