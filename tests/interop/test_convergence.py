@@ -109,8 +109,10 @@ async def test_messages_in_one_frame_are_all_taken(stock: StockClients, door: Do
     async with door.socket() as socket:
         await socket.send(wire.step2(b"\x00\x00") + frame)
         await reader.until_text("two in one")
-        assert await door.receive(socket, wire.SYNC, wire.STEP2)
-        assert await door.receive(socket, wire.SYNC_STATUS) == b"\x07"
+        seen = await door.receive_until(socket, wire.SYNC_STATUS)
+        assert seen[-1][2] == b"\x07"
+        if not any(message[:2] == (wire.SYNC, wire.STEP2) for message in seen):  # the commit may win the race
+            assert await door.receive(socket, wire.SYNC, wire.STEP2)
 
 
 async def test_an_update_ahead_of_its_past_waits_and_then_shows(stock: StockClients, door: Door) -> None:
