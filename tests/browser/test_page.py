@@ -164,13 +164,14 @@ async def test_k1_without_an_echo_the_page_does_not_say_saved(people: People, se
     await one.open("no-echo")
     await one.be("Unsaved")
     await one.write("never confirmed")
-    await one.page.evaluate("window.passOn = true")
     await one.be("Unsaved")
     async with one.page.expect_event("dialog") as asked:
         await one.page.close(run_before_unload=True)
     question = await asked.value
     assert question.type == "beforeunload"
     await question.dismiss()
+    await one.be("Unsaved")
+    await one.page.evaluate("window.passOn = true")
     await one.write("!")
     await one.be("Saved")
 
