@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from collab.errors import CloseCode
+
 if TYPE_CHECKING:
     from starlette.types import Receive, Send
 
-    from collab.errors import CloseCode
     from collab.node.outbox import Frame
     from collab.server.connection import Listener
 
@@ -90,8 +91,10 @@ class AsgiConnection:
             if event["type"] == "websocket.disconnect":
                 return
             data = event.get("bytes")
-            if data is None or len(data) > self._max_frame_bytes:
+            if data is None:
                 listener.on_text()
+            elif len(data) > self._max_frame_bytes:
+                self.close(CloseCode.TOO_BIG)
             elif self.closed_with is None:
                 listener.on_frame(data)
 
