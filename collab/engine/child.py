@@ -94,6 +94,8 @@ class Child:
                 return replicas.integrate(document, updates, probe=probe)
             case Op.DIFF:
                 return replicas.diff(*arguments)
+            case Op.DIGEST:
+                return replicas.digest(*arguments)
             case Op.LOAD:
                 document, updates, careful = arguments
                 return replicas.load(document, updates, careful=careful)

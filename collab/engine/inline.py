@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from collab.engine.integrator import MAX_DOCUMENT_BYTES
-from collab.engine.port import Diff, Folded, Integration, Job, Loaded
+from collab.engine.port import Diff, Digest, Folded, Integration, Job, Loaded
 from collab.engine.replicas import Replicas
 from collab.errors import EngineDied
 
@@ -34,6 +34,10 @@ class InlineEngine:
     async def diff(self, document: str, state_vector: bytes) -> Diff:
         """See `Engine.diff`."""
         return self._open().diff(document, state_vector)
+
+    async def digest(self, document: str) -> Digest:
+        """See `Engine.digest`."""
+        return self._open().digest(document)
 
     async def forget(self, document: str) -> None:
         """See `Engine.forget`."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from collab.engine.lane import Call, Lane, LaneDied
-from collab.engine.port import Compose, Diff, Fold, Folded, Integration, Job, Loaded, Render, Revert, Verdict
+from collab.engine.port import Compose, Diff, Digest, Fold, Folded, Integration, Job, Loaded, Render, Revert, Verdict
 from collab.engine.process import Counters, Nursery, ProcessOptions
 from collab.engine.wire import Op, job_fields
 from collab.errors import EngineDied, Misuse
@@ -49,7 +49,7 @@ class IsolatedEngine:
         self._suspects: dict[str, float] = {}
         self._homes: dict[str, Lane] = {}
         self._lost: set[str] = set()
-        self._diffs: dict[str, dict[bytes, asyncio.Future[Diff]]] = {}
+        self._asked: dict[str, dict[tuple[object, ...], asyncio.Future[Any]]] = {}
 
     def _lane(self, name: str, deadline_s: float, *, nice: bool = False) -> Lane:
         return Lane(name, self._nursery, self.counters, deadline_s=deadline_s, nice=nice, on_death=self._mourn)
@@ -74,7 +74,7 @@ class IsolatedEngine:
         lane = self._suspect if suspect else self._live
         if self._homes.get(document) is not lane:
             self._leave(document)
-        self._diffs.pop(document, None)
+        self._asked.pop(document, None)
         answer = lane.submit(Op.LOAD, document, updates, document, tuple(updates), suspect)
         self._homes[document] = lane
         self._lost.discard(document)
@@ -85,25 +85,25 @@ class IsolatedEngine:
         """See `Engine.integrate`."""
         lane = self._home(document)
         if not probe:
-            self._diffs.pop(document, None)
+            self._asked.pop(document, None)
         integration: Integration = await lane.submit(Op.INTEGRATE, document, updates, document, tuple(updates), probe)
         self.counters.refused += sum(outcome.verdict is Verdict.REFUSED for outcome in integration.outcomes)
         return integration
 
     async def diff(self, document: str, state_vector: bytes) -> Diff:
-        """See `Engine.diff`. Equal questions share one answer until something is integrated in between."""
-        lane = self._home(document)
-        asked = self._diffs.setdefault(document, {})
-        answer = asked.get(state_vector)
-        if answer is None or answer.done():
-            answer = asked[state_vector] = lane.submit(Op.DIFF, document, [state_vector], document, state_vector)
-            answer.add_done_callback(lambda _: asked.pop(state_vector, None))
-        return await asyncio.shield(answer)
+        """See `Engine.diff`."""
+        diff: Diff = await self._ask(Op.DIFF, document, state_vector)
+        return diff
+
+    async def digest(self, document: str) -> Digest:
+        """See `Engine.digest`."""
+        digest: Digest = await self._ask(Op.DIGEST, document)
+        return digest
 
     async def forget(self, document: str) -> None:
         """See `Engine.forget`."""
         self._lost.discard(document)
-        self._diffs.pop(document, None)
+        self._asked.pop(document, None)
         self._leave(document)
 
     async def run(self, job: Job) -> Folded | bytes:
@@ -124,6 +124,17 @@ class IsolatedEngine:
             await lane.close()
         await self._nursery.close()
         self._homes.clear()
+
+    async def _ask(self, op: Op, document: str, *question: bytes) -> Any:
+        """Ask about a replica. Equal questions share one answer until something is integrated in between."""
+        lane = self._home(document)
+        asked = self._asked.setdefault(document, {})
+        key = (op, *question)
+        answer = asked.get(key)
+        if answer is None or answer.done():
+            answer = asked[key] = lane.submit(op, document, question, document, *question)
+            answer.add_done_callback(lambda _: asked.pop(key, None))
+        return await asyncio.shield(answer)
 
     def _leave(self, document: str) -> None:
         lane = self._homes.pop(document, None)
@@ -156,7 +167,7 @@ class IsolatedEngine:
         gone = [document for document, home in self._homes.items() if home is lane]
         for document in gone:
             del self._homes[document]
-            self._diffs.pop(document, None)
+            self._asked.pop(document, None)
         self._lost.update(gone)
         if blamed is not None and blamed.document:
             now = asyncio.get_running_loop().time()

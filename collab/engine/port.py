@@ -64,6 +64,18 @@ class Diff:
     """The document's own state vector at that point."""
 
 
+@value()
+class Digest:
+    """The answer to `Engine.digest`."""
+
+    hash: bytes
+    """16 bytes over the ids of all structs held, integrated or waiting, and of all that is deleted: equal on two
+    replicas exactly when these are, whatever the order in which they came. What can never integrate (structs that wait
+    for each other) does not count: it is kept or refused after the order in which it came."""
+    state_vector: bytes
+    """The document's own state vector at that point."""
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """The answer to `Engine.load`."""
@@ -153,6 +165,10 @@ class Engine(Protocol):
 
     async def diff(self, document: str, state_vector: bytes) -> Diff:
         """What a replica with ``state_vector`` lacks. Raises `MalformedMessage` for an unreadable vector."""
+        ...
+
+    async def digest(self, document: str) -> Digest:
+        """What the replica hashes to: equal for two replicas exactly when they hold and delete the same."""
         ...
 
     async def forget(self, document: str) -> None:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from collab.engine.clocks import covered, first_blocker, is_known, merge_order
+from collab.engine.digest import MAX_SCANNED_BYTES, hash_of
 from collab.engine.integrator import MAX_DOCUMENT_BYTES, WOKEN, Integrator
 from collab.engine.native import NativePanic, is_contained, merge
-from collab.engine.port import Diff, Integration, Loaded, Outcome, Verdict
+from collab.engine.port import Diff, Digest, Integration, Loaded, Outcome, Verdict
 from collab.engine.split import split_update
 from collab.engine.waiting import Waiting
 from collab.errors import CloseCode, MalformedMessage
@@ -42,6 +43,7 @@ class Replica:
         self._integrator = Integrator(max_bytes)
         self._deleted: dict[int, list[Range]] | None = None
         self._diffs: dict[bytes, Diff] = {}
+        self._digest: Digest | None = None
 
     def close(self) -> None:
         """Free the document."""
@@ -137,7 +139,7 @@ class Replica:
         if not kept:
             return Integration(tuple(outcomes), None)
         self._diffs.clear()
-        self._deleted = None
+        self._deleted = self._digest = None
         return Integration(tuple(outcomes), merge(kept))
 
     # Asking
@@ -196,3 +198,23 @@ class Replica:
             self._diffs.clear()
         self._diffs[state_vector] = diff
         return diff
+
+    def digest(self) -> Digest:
+        """Return what the document hashes to. What nobody will ever integrate does not count.
+
+        Such updates (structs that wait for each other) are refused or kept aside depending on what they came with, so
+        that two replicas that count them might never be equal.
+        """
+        if self._digest is not None:
+            return self._digest
+        integrator = self._integrator
+        state_vector = integrator.doc.state_vector()
+        deletions = integrator.doc.update_since(state_vector)
+        waiting = [entry.scan for entry in integrator.waiting if entry.blockers]
+        if len(deletions) > MAX_SCANNED_BYTES:
+            digest = hash_of(integrator.known, deletions, waiting)
+        else:
+            self._deleted = scan_update(deletions).deletes if self._deleted is None else self._deleted
+            digest = hash_of(integrator.known, self._deleted, waiting)
+        self._digest = Digest(digest, state_vector)
+        return self._digest

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from collab.engine.integrator import MAX_DOCUMENT_BYTES
 from collab.engine.native import NativeDoc, NativePanic
-from collab.engine.port import Diff, Fold, Folded, Integration, Job, Loaded
+from collab.engine.port import Diff, Digest, Fold, Folded, Integration, Job, Loaded
 from collab.engine.replica import Progress, Replica
 from collab.errors import CollabError, EngineDied, Misuse
 
@@ -52,6 +52,12 @@ class Replicas:
         replica = self._loaded(document)
         with self._panics_lose(document):
             return replica.diff(state_vector)
+
+    def digest(self, document: str) -> Digest:
+        """Return what the replica hashes to."""
+        replica = self._loaded(document)
+        with self._panics_lose(document):
+            return replica.digest()
 
     def forget(self, document: str) -> None:
         """Let go of ``document``."""

@@ -13,9 +13,11 @@ from typing import Any
 
 import msgpack
 
+from collab.engine.digest import HASH_BYTES
 from collab.engine.port import (
     Compose,
     Diff,
+    Digest,
     Fold,
     Folded,
     Integration,
@@ -52,13 +54,14 @@ class Op(IntEnum):
     FORGET = 3
     RUN = 4
     LOWER_PRIORITY = 5
+    DIGEST = 6
 
 
 class BrokenAnswer(Exception):
     """The child sent what no healthy child sends."""
 
 
-Answer = Loaded | Integration | Diff | Folded | bytes | None
+Answer = Loaded | Integration | Diff | Digest | Folded | bytes | None
 
 _VERDICTS = tuple(Verdict)
 _VERDICT_NUMBERS = {verdict: number for number, verdict in enumerate(_VERDICTS)}
@@ -123,6 +126,8 @@ def pack_answer(call: int, answer: Answer) -> list[object]:
             return [call, _OK, answer.state_vector, answer.waiting, answer.refused]
         case Diff():
             return [call, _OK, answer.update, answer.state_vector]
+        case Digest():
+            return [call, _OK, answer.hash, answer.state_vector]
         case Folded():
             return [call, _OK, answer.update, answer.state_vector, answer.covered]
         case _:
@@ -165,6 +170,11 @@ def read_answer(op: Op, count: int, fields: list[Any]) -> Answer | CollabError:
             case Op.DIFF:
                 update, state_vector = body
                 return Diff(_bytes(update), _bytes(state_vector))
+            case Op.DIGEST:
+                digest, state_vector = body
+                if len(_bytes(digest)) != HASH_BYTES:
+                    raise BrokenAnswer("hash of another length")
+                return Digest(digest, _bytes(state_vector))
             case Op.RUN if len(body) == 3:
                 return Folded(_bytes(body[0]), _bytes(body[1]), _indexes(body[2], count))
             case Op.RUN:

@@ -41,10 +41,15 @@ class ConnectionManager:
         self._empty = asyncio.Event()
         self._empty.set()
 
+    @property
+    def full(self) -> bool:
+        """Whether the node has all the sessions it may."""
+        return self._counters.sessions >= self._limits.per_node
+
     def add(self, document: str, session: Session, outbox: Outbox) -> None:
         """Register a session; raises `Overloaded` when the node or the room is full."""
         room = self._rooms.get(document, {})
-        if self._counters.sessions >= self._limits.per_node or len(room) >= self._limits.per_room:
+        if self.full or len(room) >= self._limits.per_room:
             raise Overloaded("too many sessions")
         self._rooms.setdefault(document, room)[session] = outbox
         self._users.setdefault(session.identity.subject, {})[session] = document

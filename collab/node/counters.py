@@ -106,5 +106,26 @@ class Counters:
     store_failures: int = 0
     """Commits that failed and were repeated later."""
     compactions: int = 0
+    bus_connected: int = 0
+    """1 while envelopes arrive from the bus and leave for it."""
+    bus_published: int = 0
+    """Envelopes the bus took."""
+    bus_received: int = 0
+    """Good envelopes of other nodes."""
+    bus_dropped: int = 0
+    """Envelopes given up unpublished because too many waited, or because they waited too long."""
+    bus_bad_envelopes: int = 0
+    """Envelopes that were changed on the way, signed with another secret, or of another version."""
+    bus_reconnects: int = 0
+    """How often the bus was lost and found again."""
+    nodes: int = 0
+    """Other nodes alive now."""
+    resyncs: Kinds = field(default_factory=Kinds)
+    """Questions to other nodes, by cause (`opened`, `hole`, `lost`, `digest`, `presence`, `log`, `paused`)."""
+    adopted: int = 0
+    """Updates of other nodes written to the log here."""
+    followed: int = 0
+    """Updates read from the log because nobody told of them."""
+
     damage: int = 0
     """Snapshots and rows that failed their checksum and were passed over."""

@@ -6,18 +6,24 @@ Everybody who needs a document in memory comes through here: WebSockets with `en
 from __future__ import annotations
 
 import asyncio
+import random
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from collab.errors import CloseCode, CollabError, DocumentQuarantined, Draining
+from collab.node.cluster import Cluster, ClusterTimes
 from collab.node.compactor import Compactor
 from collab.node.connections import ConnectionLimits, ConnectionManager
+from collab.node.control import CloseDocument, CloseUser, Control
 from collab.node.counters import Counters
+from collab.node.drain import see_off
+from collab.node.follower import LogFollower
 from collab.node.live_room import LiveRoom, RoomLimits, Surroundings
 from collab.node.recorder import Recorder
+from collab.room import Grant, Identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +31,7 @@ if TYPE_CHECKING:
     from collab.bus.port import Bus
     from collab.engine.port import Engine
     from collab.node.outbox import Outbox
-    from collab.room import Grant, Identity, Session
+    from collab.room import Session
     from collab.store.port import LogEntry, Store
 
 TICK_EVERY = 1.0
@@ -48,6 +54,26 @@ class Presence:
     grant: Grant
     connected_at: datetime
 
+    def fields(self) -> dict[str, Any]:
+        """As another node reads it."""
+        who = self.identity
+        return {
+            "subject": who.subject,
+            "name": who.name,
+            "color": who.color,
+            "grant": self.grant.value,
+            "connected_at": self.connected_at.isoformat(),
+        }
+
+    @classmethod
+    def read(cls, fields: dict[str, Any]) -> Presence | None:
+        """What another node wrote; None when only a newer version can read it."""
+        try:
+            identity = Identity(fields["subject"], fields["name"], fields["color"])
+            return cls(identity, Grant(fields["grant"]), datetime.fromisoformat(fields["connected_at"]))
+        except (KeyError, ValueError, TypeError):
+            return None
+
 
 @dataclass(frozen=True, slots=True)
 class HubLimits:
@@ -55,8 +81,10 @@ class HubLimits:
 
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
     room: RoomLimits = field(default_factory=RoomLimits)
+    cluster: ClusterTimes = field(default_factory=ClusterTimes)
     unload_after: float = 30.0
     compact_after_updates: int = 500
+    drain_spread: float = 5.0
 
 
 class Hub:
@@ -73,8 +101,12 @@ class Hub:
         limits: HubLimits | None = None,
         counters: Counters | None = None,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        rng: random.Random | None = None,
     ) -> None:
-        """``node`` is new at every start (it names log entries); ``epoch`` grows with every start of a node."""
+        """``node`` is new at every start (it names log entries); ``epoch`` grows with every start of a node.
+
+        The bus belongs to the caller: started before, closed after. ``rng`` spreads what nodes would do at once.
+        """
         limits = limits or HubLimits()
         self.node = node
         self.engine = engine
@@ -84,18 +116,36 @@ class Hub:
         self.compactor = Compactor(store.log, engine, self.counters, after_updates=limits.compact_after_updates)
         self.recorder = Recorder(store.log, node=node, counters=self.counters, compactor=self.compactor)
         self.draining = False
-        self._around = Surroundings(
+        rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
+        self.cluster = Cluster(
             node=node,
             epoch=epoch,
+            bus=bus,
+            times=limits.cluster,
+            rng=rng,
+            counters=self.counters,
+            wished=self._carry_out,
+            gone=self._peer_gone,
+            returned=self._resync_all,
+            present=self._present_fields,
+        )
+        self.follower = LogFollower(store.log, bus, limits.cluster, lambda: self._rooms.values())
+        self._around = Surroundings(
+            node=node,
             engine=engine,
             log=store.log,
             bus=bus,
+            times=limits.cluster,
+            rng=rng,
             recorder=self.recorder,
             compactor=self.compactor,
             connections=self.connections,
             counters=self.counters,
             limits=limits.room,
         )
+        self._epoch = epoch
+        self._rng = rng
+        self._drain_spread = limits.drain_spread
         self._unload_after = limits.unload_after
         self._wall_clock = wall_clock
         self._joined: dict[Session, datetime] = {}
@@ -109,6 +159,8 @@ class Hub:
         """Begin to work."""
         self.recorder.start()
         self.compactor.start()
+        self.cluster.start()
+        self.follower.start()
         self._ticker = asyncio.create_task(self._tick(), name="hub")
 
     # coming in
@@ -149,6 +201,8 @@ class Hub:
         """Name a log entry that does not go through a room (a document's first update)."""
         return self.recorder.entry(document, update, author)
 
+    # who is here, and sending away
+
     def present(self, document: str) -> list[Presence]:
         """Who is connected to a document on this node, in the order they came."""
         return [
@@ -157,12 +211,59 @@ class Hub:
             if session in self._joined
         ]
 
-    async def evict(self, document: str, code: CloseCode) -> None:
-        """Tell everybody in a document's room why it ends, and let go of it."""
+    async def present_everywhere(self, document: str) -> tuple[list[Presence], bool]:
+        """Who is connected to a document on any node, longest there first; False when a node did not answer in time."""
+        elsewhere, complete = await self.cluster.who(document)
+        present = [*self.present(document), *filter(None, map(Presence.read, elsewhere))]
+        return sorted(present, key=lambda presence: presence.connected_at), complete
+
+    async def close_document(self, document: str, code: CloseCode) -> None:
+        """Tell everybody in a document, on every node, why it ends, and let go of it."""
+        self.cluster.wish(CloseDocument(document, code))
+        await self._evict(document, code)
+
+    def close_user(self, subject: str, code: CloseCode, *, document: str | None = None) -> None:
+        """Send a user's sessions away, on every node: all of them, or those in one document.
+
+        With a code that may be retried they come back and are asked anew who they are and what they may.
+        """
+        self.cluster.wish(CloseUser(subject, code, document))
+        self._close_user(subject, code, document)
+
+    async def _evict(self, document: str, code: CloseCode) -> None:
         room = self._rooms.get(document)
         if room is not None:
             room.end(code)
             await asyncio.shield(self._let_go(room))
+
+    def _close_user(self, subject: str, code: CloseCode, document: str | None) -> None:
+        for session, where in tuple(self.connections.of_user(subject).items()):
+            outbox = self.connections.outbox(where, session)
+            if outbox is not None and document in (None, where):
+                outbox.connection.close(code)
+
+    # other nodes
+
+    def _carry_out(self, wish: Control) -> None:
+        match wish:
+            case CloseDocument(document, code):
+                room = self._rooms.get(document)
+                if room is not None:
+                    room.end(code)
+                    self._let_go(room)
+            case CloseUser(subject, code, document):
+                self._close_user(subject, code, document)
+
+    def _peer_gone(self, node: str) -> None:
+        for room in tuple(self._rooms.values()):
+            room.peer_gone(node)
+
+    def _resync_all(self, cause: str) -> None:
+        for room in tuple(self._rooms.values()):
+            room.resync(cause)
+
+    def _present_fields(self, document: str) -> list[dict[str, Any]]:
+        return [presence.fields() for presence in self.present(document)]
 
     # open once
 
@@ -190,7 +291,8 @@ class Hub:
             return await asyncio.shield(opening)
 
     async def _open_new(self, document: str) -> LiveRoom:
-        room = LiveRoom(document, self._around)
+        self._epoch += 1
+        room = LiveRoom(document, self._around, self._epoch)
         try:
             await room.open()
         except DocumentQuarantined:
@@ -256,9 +358,10 @@ class Hub:
     async def drain(self, timeout: float) -> bool:
         """Take nobody new, save everything, tell everybody to come back; True when all of it is saved."""
         self.draining = True
-        self.connections.pause_all()  # else a busy room is never all saved
         try:
             async with asyncio.timeout(timeout):
+                await see_off(self._rooms.values(), self.connections, self._rng, within=self._drain_spread)
+                self.connections.pause_all()  # whoever is left; else a busy room is never all saved
                 await self._flush()
                 self.connections.close_all(CloseCode.RESTART)
                 await self._flush()
@@ -268,6 +371,7 @@ class Hub:
             return False
         # A transport cut while its client still sends resets the connection, and the goodbye is lost with it.
         await self.connections.wait_empty(GOODBYE_TIMEOUT)
+        self.cluster.leave()
         return True
 
     async def _flush(self) -> None:
@@ -286,5 +390,7 @@ class Hub:
         for room in tuple(self._rooms.values()):
             await room.close()
         self._rooms.clear()
+        await self.follower.close()
+        await self.cluster.close()
         await self.compactor.close()
         await self.recorder.close()

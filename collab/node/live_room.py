@@ -1,4 +1,5 @@
-"""One document being edited on this node: its `Room`, its pump, its ear on the bus. Performs what the room decides.
+"""One document being edited on this node: its `Room`, its pump, its exchange with other nodes. Performs what the room
+decides.
 
 Sessions bring frames, the pump brings the engine's verdicts, the recorder its commits: each becomes effects, and the
 effects become frames in outboxes, envelopes on the bus and receipts in the recorder's queue. Nothing here waits.
@@ -12,11 +13,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from collab.bus.port import Envelope, Kind
 from collab.errors import CloseCode, CollabError, MalformedMessage, close_code_for, error_for
+from collab.node.brake import Brake
+from collab.node.exchange import Exchange
 from collab.node.loaded_document import LoadedDocument
+from collab.node.log_view import LogView
 from collab.node.outbox import Frame, Outbox
 from collab.node.pump import Pump
+from collab.node.recorder import ADOPTED
 from collab.protocol.dialects.y_websocket import decode, encode
 from collab.protocol.messages import Awareness, Update
 from collab.room import (
@@ -30,25 +34,32 @@ from collab.room import (
     Integrate,
     Proposal,
     Publish,
+    PublishAwareness,
     Receipt,
     Record,
     Room,
+    Saved,
     Send,
     Session,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import random
+    from collections.abc import Iterable, Sequence
 
-    from collab.bus.port import Bus, Subscription
+    from collab.bus.port import Bus
     from collab.engine.port import Engine
+    from collab.node.cluster import ClusterTimes
     from collab.node.compactor import Compactor
     from collab.node.connections import ConnectionManager
     from collab.node.counters import Counters
     from collab.node.recorder import Recorder
     from collab.protocol.messages import Message
     from collab.room import Effect
-    from collab.store.port import UpdateLog
+    from collab.store.port import NamedUpdate, Stored, UpdateLog
+
+ADOPT_OLD_AFTER = 15.0
+"""Seconds after which another node's update is adopted although nobody waits for it; in an empty room after one."""
 
 log = structlog.get_logger(__name__)
 
@@ -69,10 +80,11 @@ class Surroundings:
     """What every room of a node shares."""
 
     node: str
-    epoch: int
     engine: Engine
     log: UpdateLog
     bus: Bus
+    times: ClusterTimes
+    rng: random.Random
     recorder: Recorder
     compactor: Compactor
     connections: ConnectionManager
@@ -83,7 +95,8 @@ class Surroundings:
 class LiveRoom:
     """A room that runs. ``open`` it once before anything else; ``close`` it once, when `saved` says so."""
 
-    def __init__(self, name: str, around: Surroundings) -> None:
+    def __init__(self, name: str, around: Surroundings, epoch: int) -> None:
+        """``epoch`` is new and greater whenever this node opens the document."""
         self.name = name
         self.closed: CloseCode | None = None
         """Why it takes nobody any more; None while it lives."""
@@ -97,7 +110,14 @@ class LiveRoom:
         self._room = Room(
             name, keep_alive_every=self._limits.keep_alive_every, expire_after=self._limits.awareness_expires_after
         )
-        self._document = LoadedDocument(name, around.engine, around.log, around.counters, self._unsaved_updates)
+        self._document = LoadedDocument(
+            name,
+            around.engine,
+            around.log,
+            around.counters,
+            unsaved=self._unsaved_updates,
+            reloaded=self._reloaded,
+        )
         self._pump = Pump(
             self._room,
             self._document,
@@ -107,41 +127,77 @@ class LiveRoom:
             failed=self._fail,
             rested=lambda: self._settled.set(),
         )
-        self._unsaved: dict[Receipt, None] = {}
+        self.view = LogView()
+        self._exchange = Exchange(
+            self._room,
+            self._pump,
+            self.view,
+            node=around.node,
+            epoch=epoch,
+            bus=around.bus,
+            times=around.times,
+            rng=around.rng,
+            counters=around.counters,
+            loop=self._loop,
+            perform=self._perform,
+            awareness_changed=self._flush_awareness_soon,
+        )
+        self._unsaved: dict[Receipt, int] = {}
+        """What is on its way to the log, and the number of its first log entry."""
         self._unsaved_bytes = 0
-        self._paused: dict[Outbox, None] = {}
+        self._brake = Brake(self._over_bound)
+        self._adopting_at: asyncio.TimerHandle | None = None
         self._submitted: dict[Session, asyncio.Future[None]] = {}
+        self._barriers: dict[Receipt, asyncio.Future[None]] = {}
         self._settled = asyncio.Event()
         """Set whenever `saved` may have become true."""
         self._awareness_due = False
-        self._published = 0
         self._last_sent: tuple[Message, Frame] | None = None
-        self._subscription: Subscription | None = None
 
     # life
 
     async def open(self) -> None:
         """Subscribe, then load (SPEC N2), then run. Raises what `LoadedDocument.open` raises."""
-        self._subscription = await self._around.bus.subscribe(self.name, self._hear, self._missed)
+        await self._exchange.open()
         try:
             stored = await self._document.open()
         except BaseException:
-            await self._subscription.close()
+            await self._exchange.close()
             raise
         self._around.compactor.loaded(self.name, stored)
+        self.view.advance(stored.last_seq)
+        self.view.seen = stored.last_seq
         self.empty_since = self._now()
         self._pump.start(f"room {self.name}")
+        self._exchange.begin()
 
     @property
     def saved(self) -> bool:
-        """Whether nothing is on its way to the log."""
-        return self._pump.resting and not self._unsaved
+        """Whether nothing is on its way to the log, nor in this document and perhaps never to be in the log."""
+        if self.closed is CloseCode.DELETED:
+            return self._pump.resting
+        return self._pump.resting and not (self._unsaved or self._room.foreign or self._room.waits_for_peers)
 
     async def wait_saved(self) -> None:
         """Return when `saved`; while the database is away that takes as long as it is."""
         while not self.saved:
+            self._perform(self._room.adopt_old(self._now(), self._now()))
             self._settled.clear()
             await self._settled.wait()
+
+    async def settle(self) -> None:
+        """Return when everything received so far is saved, whatever comes meanwhile. Raises when the room ends."""
+        receipt = Receipt((), (), self._now(), after=self._room.foreign.newest)
+        barrier = self._barriers[receipt] = self._loop.create_future()
+
+        async def record(_: LoadedDocument) -> None:
+            self._perform([Record(receipt)])
+
+        self._pump.run(record)
+        try:
+            await barrier
+        finally:
+            del self._barriers[receipt]
 
     @property
     def occupied(self) -> bool:
@@ -152,8 +208,9 @@ class LiveRoom:
         """Stop the pump, leave the bus, free the engine's copy."""
         self.closed = self.closed or CloseCode.RESTART
         await self._pump.stop()
-        if self._subscription is not None:
-            await self._subscription.close()
+        if self._adopting_at is not None:
+            self._adopting_at.cancel()
+        await self._exchange.close()
         await self._document.forget()
         self._around.compactor.forget(self.name)
 
@@ -165,7 +222,7 @@ class LiveRoom:
         self._pump.finish()
         for outbox in tuple(self._around.connections.in_room(self.name).values()):
             outbox.connection.close(code)
-        for waiter in self._submitted.values():
+        for waiter in (*self._submitted.values(), *self._barriers.values()):
             if not waiter.done():
                 waiter.set_exception(error_for(code, "the document was closed"))
         self._submitted.clear()
@@ -184,8 +241,7 @@ class LiveRoom:
         outbox = self._around.connections.outbox(self.name, session)
         self._around.connections.remove(self.name, session)
         self._pump.drop(session)
-        if outbox is not None:
-            self._paused.pop(outbox, None)
+        self._brake.forget(outbox)
         self._perform(self._room.leave(session, now))
         if not self._room.sessions:
             self.empty_since = now
@@ -223,26 +279,79 @@ class LiveRoom:
 
     def tick(self) -> None:
         """Let time pass; called about once a second."""
-        self._perform(self._room.tick(self._now()))
+        now = self._now()
+        self._perform(self._room.tick(now))
+        self._exchange.tick(now)
+        if self._room.foreign and not self._around.recorder.failing:
+            self._perform(self._room.adopt_old(now - (ADOPT_OLD_AFTER if self.occupied else 1.0), now))
         self._flush_awareness_soon()
-        self._resume_paused()
+        self._brake.release()
+
+    # other nodes
+
+    def follow(self, rows: Sequence[NamedUpdate], through: int) -> None:
+        """The log follower read these rows, and nothing before ``through`` is missing now."""
+        fresh = [row for row in rows if row.node != self._around.node and not self.view.knows(row.seq)]
+        self.view.advance(through)
+        if not fresh:
+            return
+        self._around.counters.followed += len(fresh)
+        self._pump.hear_rows(row.update for row in fresh)
+        for node, number in {row.node: row.number for row in fresh}.items():
+            self._perform(self._room.peer_committed(node, number))
+            if not node.endswith(ADOPTED):
+                self._exchange.note_peer(node)
+
+    def reload(self, stored: Stored) -> None:
+        """The log follower came too late for some rows: they are in a snapshot now, and here it is whole."""
+        self.view.advance(stored.last_seq)
+        self._around.counters.followed += len(stored.updates)
+        self._pump.hear_rows(stored.all_updates)
+
+    def resync(self, cause: str) -> None:
+        """Anything other nodes said may have been missed."""
+        self._exchange.resync(cause)
+
+    def peer_gone(self, node: str) -> None:
+        """A node is no more."""
+        self._exchange.peer_gone(node)
+        self._perform(self._room.peer_gone(node, self._now()))
+        self._flush_awareness_soon()
 
     # the recorder's side
 
-    def committed(self, receipt: Receipt) -> None:
-        """The receipt is in the log."""
-        self._unsaved.pop(receipt, None)
-        self._settled.set()
+    def committed(self, receipt: Receipt, first_seq: int | None) -> None:
+        """The receipt is in the log, its rows numbered from ``first_seq``."""
+        count = len(receipt.updates) or len(receipt.adopts)
+        if count and first_seq is not None:
+            self.view.add(first_seq, count)
+        first = self._unsaved.pop(receipt, None)
+        if receipt.updates and first is not None:
+            self._exchange.tell_committed(first + count - 1, first_seq, count)
         self._unsaved_bytes -= sum(len(update) for update, _ in receipt.updates)
         self._perform(self._room.committed(receipt))
+        self._settled.set()
+        if self._room.waits_for_peers and self._adopting_at is None:
+            self._adopting_at = self._loop.call_later(self._around.times.adopt_after, self._adopt_awaited)
+        self._brake.release()
+
+    def _adopt_awaited(self) -> None:
+        self._adopting_at = None
+        self._perform(self._room.adopt_awaited(self._now()))
+
+    def _saved(self, receipt: Receipt) -> None:
+        self._settled.set()
+        barrier = self._barriers.get(receipt)
+        if barrier is not None:
+            if not barrier.done():
+                barrier.set_result(None)
+            return
         self._around.counters.edit_to_acknowledgement_s.observe(self._now() - receipt.arrived_at)
         if self._submitted:
             for session, _ in receipt.writes:
                 waiter = self._submitted.get(session)
                 if waiter is not None and not waiter.done():
                     waiter.set_result(None)
-        if self._paused:
-            self._resume_paused()
 
     def delayed(self, receipt: Receipt) -> None:
         """The commit is taking long."""
@@ -255,7 +364,19 @@ class LiveRoom:
         self.end(CloseCode.DELETED)
 
     def _unsaved_updates(self) -> list[bytes]:
-        return [update for receipt in self._unsaved for update, _ in receipt.updates]
+        unsaved = [update for receipt in self._unsaved for update, _ in receipt.updates]
+        return [*unsaved, *self._room.foreign.updates()]
+
+    def _reloaded(self, stored: Stored) -> None:
+        """The engine died and the document was built again: what the log brought along nobody here was shown yet."""
+        rows = {row.seq: row.update for row in stored.updates}
+        unknown = [seq for seq in range(self.view.position + 1, stored.last_seq + 1) if not self.view.knows(seq)]
+        shown = [rows[seq] for seq in unknown if seq in rows]
+        if stored.snapshot is not None and len(shown) < len(unknown):
+            shown.insert(0, stored.snapshot)
+        for update in shown:
+            self._perform(self._room.heard(update))
+        self.view.advance(stored.last_seq)
 
     def _fail(self, error: Exception) -> None:
         code = close_code_for(error)
@@ -273,26 +394,34 @@ class LiveRoom:
                 case Integrate(proposal):
                     self._pump.propose(proposal)
                     if self._over_bound():
-                        self._pause(proposal.session)
+                        self._brake.apply(self._around.connections.outbox(self.name, proposal.session))
                 case Broadcast(message, except_):
                     self._around.connections.fan_out(self.name, self._frame(message), except_)
-                case Publish(message):
-                    self._publish(message)
                 case Record(receipt):
-                    self._unsaved[receipt] = None
                     for update, _ in receipt.updates:
                         self._unsaved_bytes += len(update)
-                    self._around.recorder.record(self, receipt)
+                    self._unsaved[receipt] = self._around.recorder.record(self, receipt)
+                case Publish(message, receipt):
+                    self._exchange.tell_update(message.update, self._unsaved[receipt], len(receipt.updates))
                 case Echo(message, authors):
                     self._around.connections.send_to(self.name, self._frame(message), authors)
                 case Send(session, message):
                     self._send(session, message)
-                case Answer():
-                    self._pump.ask(effect)
-                case Greet(session):
-                    self._pump.greet(session)
-                case Disconnect():
-                    self._disconnect(effect)
+                case _:
+                    self._perform_rarer(effect)
+
+    def _perform_rarer(self, effect: Effect) -> None:
+        match effect:
+            case Saved(receipt):
+                self._saved(receipt)
+            case PublishAwareness(entries):
+                self._exchange.tell_awareness(entries)
+            case Answer():
+                self._pump.ask(effect)
+            case Greet(session):
+                self._pump.greet(session)
+            case Disconnect():
+                self._disconnect(effect)
 
     def _frame(self, message: Message) -> Frame:
         last = self._last_sent
@@ -331,31 +460,7 @@ class LiveRoom:
             )
             outbox.connection.close(effect.code)
 
-    def _publish(self, message: Update | Awareness) -> None:
-        around = self._around
-        self._published += 1
-        if isinstance(message, Update):
-            kind, payload = Kind.UPDATE, message.update
-        else:
-            kind, payload = Kind.AWARENESS, self._frame(message).payload
-        around.bus.publish(Envelope(self.name, around.node, around.epoch, self._published, kind, payload))
-
-    def _hear(self, envelope: Envelope) -> None:
-        if envelope.node == self._around.node:
-            return
-        if envelope.kind is Kind.UPDATE:
-            self._pump.hear(envelope.payload)
-            return
-        for message in decode(envelope.payload, max_awareness_state_bytes=self._limits.max_awareness_bytes):
-            if isinstance(message, Awareness):
-                self._room.awareness.receive_from_node(envelope.node, message.entries, self._now())
-        self._flush_awareness_soon()
-
-    def _missed(self) -> None:
-        for session in self._room.sessions:
-            self._pump.greet(session)
-
-    # awareness, and reading more slowly
+    # awareness, and bounds
 
     def _flush_awareness_soon(self) -> None:
         if not self._awareness_due:
@@ -364,24 +469,10 @@ class LiveRoom:
 
     def _flush_awareness(self) -> None:
         self._awareness_due = False
-        self._perform(self._room.flush_awareness())
+        self._perform(self._room.flush_awareness(self._now()))
 
     def _over_bound(self) -> bool:
         return (
             self._pump.waiting_bytes + self._unsaved_bytes > self._limits.unsaved_bytes
             or self._around.counters.unsaved_bytes > self._limits.unsaved_bytes_per_node
         )
-
-    def _pause(self, session: Session) -> None:
-        outbox = self._around.connections.outbox(self.name, session)
-        if outbox is not None and not outbox.paused:
-            outbox.paused = True
-            outbox.connection.pause_reading()
-            self._paused[outbox] = None
-
-    def _resume_paused(self) -> None:
-        if self._paused and not self._over_bound():
-            for outbox in self._paused:
-                outbox.paused = False
-                outbox.connection.resume_reading()
-            self._paused.clear()

@@ -18,7 +18,7 @@ from collab.errors import CloseCode, DocumentQuarantined, EngineDied
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from collab.engine.port import Diff, Engine
+    from collab.engine.port import Diff, Digest, Engine
     from collab.node.counters import Counters
     from collab.store.port import Stored, UpdateLog
 
@@ -40,17 +40,28 @@ class LoadedDocument:
     """The engine's copy of one document. Not for concurrent use: a room has one pump."""
 
     def __init__(
-        self, name: str, engine: Engine, update_log: UpdateLog, counters: Counters, unsaved: Callable[[], list[bytes]]
+        self,
+        name: str,
+        engine: Engine,
+        update_log: UpdateLog,
+        counters: Counters,
+        *,
+        unsaved: Callable[[], list[bytes]],
+        reloaded: Callable[[Stored], None],
     ) -> None:
-        """``unsaved`` gives the updates that are in the document and not yet known to be in the log."""
+        """``unsaved`` gives the updates that are in the document and not yet known to be in the log; ``reloaded`` is
+        told what the log held when the document was built again, which may be more than sessions were shown."""
         self._name = name
         self._engine = engine
         self._log = update_log
         self._counters = counters
         self._unsaved = unsaved
+        self._reloaded = reloaded
+        self._opened = False
         self._loaded = False
         self._state_vector: bytes | None = None
         self._last_vector = b"\x00"
+        self._digest: Digest | None = None
         self._deaths: list[float] = []
         self._killers: list[float] = []
         self._poison: set[bytes] = set()
@@ -58,13 +69,15 @@ class LoadedDocument:
 
     async def open(self) -> Stored:
         """Load for the first time; raises `DocumentDeleted`, `StoreUnavailable`, `DocumentQuarantined`."""
-        return await self._insist(self._load, loading=True)
+        stored = await self._insist(self._load, loading=True)
+        self._opened = True
+        return stored
 
     async def integrate(self, updates: Sequence[bytes]) -> Integration | None:
         """Integrate a batch; None when the engine died of it, or while it had it: then integrate them one by one."""
         if not self._loaded:
             await self._insist(self._load, loading=True)
-        self._state_vector = None
+        self._state_vector = self._digest = None
         try:
             return await self._engine.integrate(self._name, updates)
         except EngineDied:
@@ -90,7 +103,7 @@ class LoadedDocument:
                 refused = Outcome(Verdict.REFUSED, CloseCode.MALFORMED, "kills the engine")
                 return Integration((refused,), None)
 
-        self._state_vector = None
+        self._state_vector = self._digest = None
         return await self._insist(attempt)
 
     async def probe(self, updates: Sequence[bytes]) -> Integration:
@@ -108,6 +121,13 @@ class LoadedDocument:
         if self._state_vector is not None:
             return self._state_vector
         return (await self.diff(self._last_vector)).state_vector
+
+    async def digest(self) -> Digest:
+        """What the document hashes to now; remembered until something is integrated."""
+        if self._digest is None:
+            digest = await self._insist(lambda: self._engine.digest(self._name))
+            self._digest, self._state_vector = digest, digest.state_vector
+        return self._digest
 
     async def forget(self) -> None:
         """Let the engine free its memory."""
@@ -147,7 +167,10 @@ class LoadedDocument:
         if loaded.refused:
             log.error("poison_rows_left_out", document=self._name, rows=len(loaded.refused))
         self._state_vector = self._last_vector = loaded.state_vector
+        self._digest = None
         self._loaded = True
+        if self._opened:
+            self._reloaded(stored)
         return stored
 
     def _leave_out(self, culprit: int | None, updates: Sequence[bytes], snapshot: bytes | None) -> None:

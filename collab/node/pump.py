@@ -7,10 +7,12 @@ and a busy one batches by itself. `LiveRoom` feeds it and performs the effects i
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from collab.engine.port import Verdict
 from collab.errors import CloseCode, MalformedMessage
+from collab.node.loaded_document import LoadedDocument
 from collab.node.outbox import Flow, Frame, Outbox
 from collab.protocol.dialects.y_websocket import encode
 from collab.protocol.messages import Awareness, SyncStep2, Update
@@ -18,12 +20,14 @@ from collab.protocol.yjs import EMPTY_STATE_VECTOR
 from collab.room import Answer, Disconnect, Integrated, Proposal, Room, Send, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from collab.engine.port import Integration
     from collab.node.counters import Counters
-    from collab.node.loaded_document import LoadedDocument
+    from collab.protocol.peers import PeerUpdate
     from collab.room import Effect
+
+Errand = Callable[[LoadedDocument], Awaitable[None]]
 
 
 class Pump:
@@ -49,7 +53,9 @@ class Pump:
         self._failed = failed
         self._rested = rested
         self._proposals: list[Proposal] = []
-        self._heard: list[bytes] = []
+        self._heard: list[tuple[str, PeerUpdate]] = []
+        self._rows: list[bytes] = []
+        self._errands: list[Errand] = []
         self._asks: dict[Session, Answer] = {}
         self._owed: dict[Session, Answer] = {}
         """Answers to readers that are behind: big, so they wait until what is before them has been read."""
@@ -81,7 +87,7 @@ class Pump:
     @property
     def resting(self) -> bool:
         """Whether no update waits or is under way."""
-        return not (self._proposals or self._heard or self._working)
+        return not (self._proposals or self._heard or self._rows or self._working)
 
     def propose(self, proposal: Proposal) -> None:
         """Put an update of a session into the next batch."""
@@ -89,9 +95,19 @@ class Pump:
         self.waiting_bytes += len(proposal.update)
         self._wake()
 
-    def hear(self, update: bytes) -> None:
-        """Put an update of another node into the next batch."""
-        self._heard.append(update)
+    def hear(self, node: str, message: PeerUpdate) -> None:
+        """Put what another node took from its sessions into the next batch."""
+        self._heard.append((node, message))
+        self._wake()
+
+    def hear_rows(self, updates: Iterable[bytes]) -> None:
+        """Put rows of the log into the next batch."""
+        self._rows += updates
+        self._wake()
+
+    def run(self, errand: Errand) -> None:
+        """Do something with the document in the next turn, after what waits has been integrated."""
+        self._errands.append(errand)
         self._wake()
 
     def ask(self, answer: Answer) -> None:
@@ -117,7 +133,7 @@ class Pump:
 
     async def _run(self) -> None:
         while not self._stopping:
-            if not (self._proposals or self._heard or self._asks or self._greets or self._slow):
+            if not self._has_work():
                 self._working = False
                 self._rested()
                 await self._sleep()
@@ -132,7 +148,13 @@ class Pump:
         self._working = False
         self._proposals.clear()
         self._heard.clear()
+        self._rows.clear()
         self._rested()
+
+    def _has_work(self) -> bool:
+        return bool(
+            self._proposals or self._heard or self._asks or self._greets or self._slow or self._rows or self._errands
+        )
 
     async def _sleep(self) -> None:
         """Until something is queued. Not an asyncio.Event: that asks for the running loop each time."""
@@ -161,13 +183,20 @@ class Pump:
                 proposals = [proposal for proposal in proposals if not proposal.probe]
             await self._integrate(proposals)
             await self._probe(probes)
-        if self._heard:
+        if self._heard or self._rows:
             heard, self._heard = self._heard, []
-            await self._integrate_heard(heard)
+            rows, self._rows = self._rows, []
+            await self._integrate_heard([*rows, *(message.update for _, message in heard)])
+            for node, message in heard:
+                self._room.brought(node, message, self._loop.time())
         if self._asks:
             asks, self._asks = self._asks, {}
             for ask in asks.values():
                 await self._answer(ask)
+        if self._errands:
+            errands, self._errands = self._errands, []
+            for errand in errands:
+                await errand(self._document)
 
     async def _integrate(self, proposals: Sequence[Proposal]) -> None:
         if not proposals:

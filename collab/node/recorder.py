@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from collab.errors import CollabError, StoreUnavailable
-from collab.store.port import LogEntry
+from collab.store.port import Appended, LogEntry
 
 if TYPE_CHECKING:
     from collab.node.compactor import Compactor
@@ -47,8 +47,8 @@ class Author(Protocol):
         """The document."""
         ...
 
-    def committed(self, receipt: Receipt) -> None:
-        """The receipt is in the log."""
+    def committed(self, receipt: Receipt, first_seq: int | None) -> None:
+        """The receipt is in the log, its rows numbered from ``first_seq``; None when nobody knows from where."""
         ...
 
     def delayed(self, receipt: Receipt) -> None:
@@ -58,6 +58,11 @@ class Author(Protocol):
     def deleted(self) -> None:
         """The document was deleted; nothing of it was stored or ever will be."""
         ...
+
+
+ADOPTED = "+"
+"""Ends the node id in the name of a log entry that another node wrote in its place. All that adopt an update use the
+same name, so it is stored once; its origin's own entries have other names."""
 
 
 class _Item:
@@ -98,9 +103,19 @@ class Recorder:
         self._number += 1
         return LogEntry(document, update, self._node, self._number, author)
 
-    def record(self, room: Author, receipt: Receipt) -> None:
-        """Queue a receipt; receipts of one room are committed, and confirmed, in this order."""
+    def record(self, room: Author, receipt: Receipt) -> int:
+        """Queue a receipt; receipts of one room are committed, and confirmed, in this order.
+
+        Gives the number of its first log entry; the others follow it.
+        """
+        first = self._number + 1
         entries = tuple(self.entry(room.name, update, author) for update, author in receipt.updates)
+        if receipt.adopts:
+            entries = tuple(
+                LogEntry(room.name, foreign.message.update, foreign.node + ADOPTED, foreign.message.first)
+                for foreign in receipt.adopts
+            )
+            self._counters.adopted += len(entries)
         item = _Item(room, receipt, entries)
         self._queue.append(item)
         self._counters.unsaved_bytes += item.size
@@ -108,6 +123,7 @@ class Recorder:
         self._wake.set()
         if self.failing:
             self._tell_delayed((item,))
+        return first
 
     async def flush(self) -> None:
         """Return when everything recorded so far is committed."""
@@ -146,21 +162,23 @@ class Recorder:
 
     async def _commit(self, items: list[_Item]) -> None:
         entries = [entry for item in items for entry in item.entries]
-        deleted: frozenset[str] = frozenset()
-        if entries:
-            deleted = await self._append(entries, items)
+        appended = await self._append(entries, items) if entries else Appended({})
+        next_seq = {} if appended.repeated else _first_seqs(items, appended)
         for item in items:
             self._counters.unsaved_bytes -= item.size
-            if item.room.name in deleted:
+            if item.room.name in appended.deleted:
                 item.room.deleted()
                 continue
+            first_seq = next_seq.get(item.room.name)
+            if first_seq is not None:
+                next_seq[item.room.name] = first_seq + len(item.entries)
             try:
-                item.room.committed(item.receipt)
+                item.room.committed(item.receipt, first_seq)
             except Exception:  # one room's fault must not stop the node's only writer
                 log.exception("room_failed_on_commit", document=item.room.name)
             self._compactor.note(item.room.name, len(item.entries), item.size)
 
-    async def _append(self, entries: list[LogEntry], items: list[_Item]) -> frozenset[str]:
+    async def _append(self, entries: list[LogEntry], items: list[_Item]) -> Appended:
         attempt = 0
         while True:
             try:
@@ -186,11 +204,11 @@ class Recorder:
             self._counters.rows += len(entries)
             return appended
 
-    async def _append_watched(self, entries: list[LogEntry], items: list[_Item]) -> frozenset[str]:
+    async def _append_watched(self, entries: list[LogEntry], items: list[_Item]) -> Appended:
         loop = asyncio.get_running_loop()
         timer = loop.call_later(PATIENCE, self._tell_delayed, items)
         try:
-            return (await self._log.append(entries)).deleted
+            return await self._log.append(entries)
         except CollabError:
             self._tell_delayed(items)
             raise
@@ -202,3 +220,11 @@ class Recorder:
             if not item.told_delayed:
                 item.told_delayed = True
                 item.room.delayed(item.receipt)
+
+
+def _first_seqs(items: list[_Item], appended: Appended) -> dict[str, int]:
+    """Document -> sequence number of the first of its rows in this commit."""
+    counts: dict[str, int] = {}
+    for item in items:
+        counts[item.room.name] = counts.get(item.room.name, 0) + len(item.entries)
+    return {name: appended.last_seq[name] - count + 1 for name, count in counts.items() if name in appended.last_seq}

@@ -15,10 +15,13 @@ from collab.room.effects import (
     Integrated,
     Proposal,
     Publish,
+    PublishAwareness,
     Receipt,
     Record,
+    Saved,
     Send,
 )
+from collab.room.foreign import Foreign, ForeignUpdate
 from collab.room.room import Room
 from collab.room.session import Grant, Identity, Session
 
@@ -29,6 +32,8 @@ __all__ = [
     "Disconnect",
     "Echo",
     "Effect",
+    "Foreign",
+    "ForeignUpdate",
     "Grant",
     "Greet",
     "Identity",
@@ -36,9 +41,11 @@ __all__ = [
     "Integrated",
     "Proposal",
     "Publish",
+    "PublishAwareness",
     "Receipt",
     "Record",
     "Room",
+    "Saved",
     "Send",
     "Session",
 ]

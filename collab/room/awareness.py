@@ -1,22 +1,34 @@
 """Awareness entries of one document: who owns each, which is newer, when one is gone.
 
 The rules are those of y-protocols (an entry with a newer clock wins; at the same clock only a removal does), plus
-ownership, which y-protocols leaves to the server: a session speaks for one client id. Stock clients send back the
-entries of others that they received; those are foreign and dropped without a word (SPEC A4).
+ownership, which y-protocols leaves to the server: a session, here or on another node, speaks for one client id. Stock
+clients send back the entries of others that they received; those are foreign and dropped without a word (SPEC A4).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from collab.errors import MalformedMessage
 from collab.protocol.messages import AwarenessEntry
+from collab.protocol.peers import PeerEntry
+from collab.protocol.values import value
+from collab.protocol.varint import write_varuint
 from collab.room.session import Identity, Session
 
-Owner = Session | str
-"""A session of this node, or the id of another node."""
+
+@value()
+class Remote:
+    """A session of another node."""
+
+    node: str
+    subject: str
+
+
+Owner = Session | Remote
 
 REMOVED_KEPT_FOR = 60.0
 """Seconds a removed entry's clock is remembered: longer than any client (30 s) would go on showing it."""
@@ -26,8 +38,11 @@ REMOVED_KEPT_FOR = 60.0
 class _Entry:
     clock: int
     state: bytes | None
-    owner: Owner | None
+    owner: Owner
+    """Who speaks for it, or did until it was removed."""
     heard_at: float
+    since: float
+    """When the owning session joined; of two that speak for one client at one clock, the younger counts."""
 
 
 class AwarenessTable:
@@ -42,6 +57,8 @@ class AwarenessTable:
         self._changed: dict[int, bool] = {}
         """client id -> whether its owner must hear of it too."""
 
+    # sessions of this node
+
     def receive(self, session: Session, entries: Iterable[AwarenessEntry], now: float) -> None:
         """Take what ``session`` says about its own client; drop what it says about others."""
         entries = tuple(entries)
@@ -49,20 +66,66 @@ class AwarenessTable:
             return
         for entry in entries:
             if entry.client == session.client:
-                self._update(entry, session, now)
+                self._hear_owner(entry, session, now)
 
-    def receive_from_node(self, node: str, entries: Iterable[AwarenessEntry], now: float) -> None:
-        """Take what another node says about its sessions; entries owned here are not its business."""
-        for entry in entries:
-            known = self._entries.get(entry.client)
-            if known is None or not isinstance(known.owner, Session):
-                self._update(entry, node, now)
-
-    def leave(self, owner: Owner, now: float) -> None:
-        """Remove every entry ``owner`` owns (SPEC A2)."""
+    def leave(self, session: Session, now: float) -> None:
+        """Remove the entry ``session`` speaks for (SPEC A2)."""
         for client, entry in self._entries.items():
-            if entry.owner is owner or (isinstance(owner, str) and entry.owner == owner):
+            if entry.owner is session:
                 self._remove(client, entry, now)
+
+    def owned_here(self, now: float, entries: Iterable[AwarenessEntry] | None = None) -> tuple[PeerEntry, ...]:
+        """Those of ``entries`` (by default: all present) that a session of this node speaks for, or spoke for."""
+        wanted = self.all() if entries is None else entries
+        return tuple(self._for_peers(wanted, now))
+
+    # sessions of other nodes
+
+    def receive_from_node(self, node: str, entries: Iterable[PeerEntry], now: float) -> tuple[PeerEntry, ...]:
+        """Take what another node says about its sessions (SPEC A10).
+
+        What was removed here at the very clock at which it is said to be there cannot be shown again: the node must
+        hear of that removal, which is given back, and say the entry once more at the next clock.
+        """
+        removed: list[PeerEntry] = []
+        for peer in entries:
+            owner, since = Remote(node, peer.subject), now - peer.age_ms / 1000
+            known = self._entries.get(peer.entry.client)
+            if known is None or known.state is None:
+                self._update(peer.entry, owner, now, since)
+                if known is not None and peer.entry.state is not None and peer.entry.clock <= known.clock:
+                    removed.append(PeerEntry(self._shown(peer.entry.client), peer.subject, 0))
+            elif isinstance(known.owner, Session):
+                self._contest(known, peer.entry, owner, now, since)
+            elif known.owner.node == node:
+                self._update(peer.entry, owner, now, since)
+            elif peer.entry.state is not None and _outranks(peer.entry, owner, since, known):
+                self._entries[peer.entry.client] = _Entry(peer.entry.clock, peer.entry.state, owner, now, since)
+                self._changed.setdefault(peer.entry.client, False)
+        return tuple(removed)
+
+    def receive_all_from_node(self, node: str, entries: Iterable[PeerEntry], now: float) -> tuple[PeerEntry, ...]:
+        """The same, when ``entries`` are all that the node has: what else was known of it is gone."""
+        entries = tuple(entries)
+        removed = self.receive_from_node(node, entries, now)
+        present = {peer.entry.client for peer in entries}
+        for client, entry in self._owned_by_node(node):
+            if client not in present:
+                self._remove(client, entry, now)
+        return removed
+
+    def node_gone(self, node: str, now: float) -> None:
+        """Remove every entry of another node."""
+        for client, entry in self._owned_by_node(node):
+            self._remove(client, entry, now)
+
+    def digest(self, node: str | None = None) -> bytes:
+        """Eight bytes over what this node's sessions, or ``node``'s, say; equal when it is the same."""
+        of_node = self._owned_by_node(node) if node is not None else self._owned_by_sessions()
+        clocks = sorted((client, entry.clock) for client, entry in of_node)
+        return blake2b(b"".join(write_varuint(number) for pair in clocks for number in pair), digest_size=8).digest()
+
+    # everybody
 
     def expire(self, now: float) -> None:
         """Remove entries unheard of for too long, and forget removed ones that nobody can still show."""
@@ -98,19 +161,11 @@ class AwarenessTable:
             if entry.state is not None
         )
 
-    def owned_here(self, entries: tuple[AwarenessEntry, ...]) -> tuple[AwarenessEntry, ...]:
-        """Those of ``entries`` that a session of this node speaks for, or spoke for until it left."""
-        return tuple([entry for entry in entries if not isinstance(self._entries[entry.client].owner, str)])
-
     def _claim(self, session: Session, entry: AwarenessEntry, now: float) -> bool:
         """Bind ``session`` to the client of its first entry, if nobody else speaks for that client."""
         known = self._entries.get(entry.client)
         if known is None:
             if entry.state is None:
-                return False
-        elif isinstance(known.owner, Session):
-            # The same user coming back before its old connection was found dead takes its entry along.
-            if known.owner.identity != session.identity or entry.clock < known.clock:
                 return False
         elif known.state is None:
             if session.joined_at < known.heard_at or entry.state is None:
@@ -120,15 +175,35 @@ class AwarenessTable:
                 # (y-websocket issue 122), so it returns one clock later, and its owner learns that too.
                 entry = AwarenessEntry(entry.client, entry.clock + 1, entry.state)
                 session.client = entry.client
-                self._update(entry, session, now)
+                self._hear_owner(entry, session, now)
                 self._changed[entry.client] = True
                 return False
+        else:
+            # The same user coming back before its old connection was found dead takes its entry along (SPEC A8).
+            if not _same_user(known.owner, session) or entry.clock < known.clock:
+                return False
+            if isinstance(known.owner, Remote):
+                self._changed.setdefault(entry.client, False)  # other nodes must learn who speaks for it now
         session.client = entry.client
         if known is not None:
-            known.owner, known.heard_at = session, now
+            known.owner, known.heard_at, known.since = session, now, session.joined_at
         return True
 
-    def _update(self, entry: AwarenessEntry, owner: Owner, now: float) -> None:
+    def _contest(self, known: _Entry, entry: AwarenessEntry, owner: Remote, now: float, since: float) -> None:
+        """Another node speaks for a client that a session here speaks for: it came from there, or went there."""
+        if entry.state is None:
+            if entry.clock >= known.clock:
+                # It came from there. Who hears of its removal last must still show it, so it is here one clock later.
+                known.clock = entry.clock + 1
+                self._changed[entry.client] = True
+        elif _outranks(entry, owner, since, known):
+            self._entries[entry.client] = _Entry(entry.clock, entry.state, owner, now, since)
+            self._changed.setdefault(entry.client, False)
+
+    def _hear_owner(self, entry: AwarenessEntry, session: Session, now: float) -> None:
+        self._update(entry, session, now, session.joined_at)
+
+    def _update(self, entry: AwarenessEntry, owner: Owner, now: float, since: float) -> None:
         known = self._entries.get(entry.client)
         if known is None:
             if entry.state is None:
@@ -136,25 +211,60 @@ class AwarenessTable:
         elif entry.clock < known.clock or (
             entry.clock == known.clock and (entry.state is not None or known.state is None)
         ):
+            if known.state is not None and known.owner == owner:
+                known.heard_at = now
             return
         state = entry.state
         if state is not None and isinstance(owner, Session):
             state = stamp(state, owner.identity)
-        self._entries[entry.client] = _Entry(entry.clock, state, owner, now)
+        self._entries[entry.client] = _Entry(entry.clock, state, owner, now, since)
         self._changed.setdefault(entry.client, False)
 
     def _remove(self, client: int, entry: _Entry, now: float) -> None:
         if entry.state is None:
-            entry.owner = None
             return
         entry.state = None
-        entry.owner = None
         entry.heard_at = now
         self._changed[client] = True
+
+    def _owned_by_node(self, node: str) -> list[tuple[int, _Entry]]:
+        return [
+            (client, entry)
+            for client, entry in self._entries.items()
+            if entry.state is not None and isinstance(entry.owner, Remote) and entry.owner.node == node
+        ]
+
+    def _owned_by_sessions(self) -> list[tuple[int, _Entry]]:
+        return [
+            (client, entry)
+            for client, entry in self._entries.items()
+            if entry.state is not None and isinstance(entry.owner, Session)
+        ]
+
+    def _for_peers(self, entries: Iterable[AwarenessEntry], now: float) -> Iterator[PeerEntry]:
+        for entry in entries:
+            known = self._entries[entry.client]
+            if isinstance(known.owner, Session):
+                age_ms = max(0, int((now - known.since) * 1000))
+                yield PeerEntry(entry, known.owner.identity.subject, age_ms)
 
     def _shown(self, client: int) -> AwarenessEntry:
         entry = self._entries[client]
         return AwarenessEntry(client, entry.clock, entry.state)
+
+
+def _same_user(owner: Owner, session: Session) -> bool:
+    if isinstance(owner, Session):
+        return owner.identity == session.identity
+    return owner.subject == session.identity.subject
+
+
+def _outranks(entry: AwarenessEntry, owner: Remote, since: float, known: _Entry) -> bool:
+    """Whether a session of another node takes over a client that somebody speaks for: only the same user's does."""
+    subject = known.owner.identity.subject if isinstance(known.owner, Session) else known.owner.subject
+    if owner.subject != subject:
+        return False
+    return entry.clock > known.clock or (entry.clock == known.clock and since > known.since)
 
 
 def stamp(state: bytes, identity: Identity) -> bytes:

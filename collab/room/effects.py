@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collab.errors import CloseCode
-from collab.protocol.messages import Awareness, Message, Update
+from collab.protocol.messages import Message, Update
+from collab.protocol.peers import PeerEntry
 from collab.protocol.values import value
+from collab.room.foreign import ForeignUpdate
 from collab.room.session import Session
 
 
@@ -43,7 +45,7 @@ class Integrated:
 class Receipt:
     """What follows from a commit: handed to the recorder with the updates and back to `Room.committed` after it."""
 
-    updates: tuple[tuple[bytes, str], ...]
+    updates: tuple[tuple[bytes, str | None], ...]
     """(update as received, author's subject), in order; empty when the writes repeat what is already recorded."""
     writes: tuple[tuple[Session, int], ...]
     """The writes that settle with this commit."""
@@ -51,6 +53,10 @@ class Receipt:
     """When the oldest of them arrived; monotonic seconds."""
     echo: Update | None = None
     """What their authors get to see only now (SPEC R4)."""
+    after: int = 0
+    """`Foreign.newest` when they came into the document: they may depend on updates of other nodes up to that one."""
+    adopts: tuple[ForeignUpdate, ...] = ()
+    """What other nodes brought and this node writes to the log in their place; then ``updates`` is empty."""
 
 
 @value()
@@ -100,15 +106,30 @@ class Echo:
 
 
 @value()
-class Publish:
-    """Hand to the other nodes."""
+class Record:
+    """Commit to the update log, then call `Room.committed` with the receipt."""
 
-    message: Update | Awareness
+    receipt: Receipt
 
 
 @value()
-class Record:
-    """Commit to the update log, then call `Room.committed` with the receipt."""
+class Publish:
+    """Hand what was just recorded to the other nodes."""
+
+    message: Update
+    receipt: Receipt
+
+
+@value()
+class PublishAwareness:
+    """Hand what changed in the presence of this node's sessions to the other nodes."""
+
+    entries: tuple[PeerEntry, ...]
+
+
+@value()
+class Saved:
+    """A receipt and all it depends on is in the log, and its authors were told."""
 
     receipt: Receipt
 
@@ -123,4 +144,4 @@ class Disconnect:
     """For the log, never for the client."""
 
 
-Effect = Greet | Answer | Integrate | Send | Broadcast | Echo | Publish | Record | Disconnect
+Effect = Greet | Answer | Integrate | Send | Broadcast | Echo | Record | Publish | PublishAwareness | Saved | Disconnect

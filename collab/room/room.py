@@ -6,6 +6,7 @@ The room knows its sessions, their awareness and what each still waits to see sa
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 
 from collab.errors import CloseCode
@@ -19,6 +20,7 @@ from collab.protocol.messages import (
     Unknown,
     Update,
 )
+from collab.protocol.peers import PeerUpdate
 from collab.protocol.yjs import EMPTY_UPDATE
 from collab.room.awareness import AwarenessTable
 from collab.room.effects import (
@@ -32,10 +34,13 @@ from collab.room.effects import (
     Integrated,
     Proposal,
     Publish,
+    PublishAwareness,
     Receipt,
     Record,
+    Saved,
     Send,
 )
+from collab.room.foreign import Foreign, ForeignUpdate
 from collab.room.session import Session
 
 MAX_REFUSED_WRITES = 3
@@ -60,6 +65,9 @@ class Room:
         self._holding: dict[Session, None] = {}
         """Sessions with something in ``held``."""
         self.awareness = AwarenessTable(expire_after=expire_after)
+        self.foreign = Foreign()
+        self._settling: deque[Receipt] = deque()
+        """Committed, but what they may depend on is not known to be; in the order of their commits."""
         self._keep_alive_every = keep_alive_every
         self._kept_alive_at = 0.0
 
@@ -150,6 +158,7 @@ class Room:
             writes=tuple((proposal.session, proposal.number) for proposal in taken),
             arrived_at=taken[0].arrived_at,
             echo=merged,
+            after=self.foreign.newest,
         )
         for author in authors:
             author.asked_again = False
@@ -160,8 +169,8 @@ class Room:
         if len(authors) > 1:
             for author in after_commit:
                 self._hold(author, receipt, merged)
-        yield Publish(merged)
         yield Record(receipt)
+        yield Publish(merged, receipt)
 
     def _show(self, message: Update, except_: frozenset[Session] = frozenset()) -> Broadcast:
         """Broadcast now, but in order: who still waits for a batch it shares gets this one behind it (SPEC R12)."""
@@ -190,7 +199,8 @@ class Room:
     def _repeated(self, proposal: Proposal, structless: bool) -> Effect:
         # Nothing new to record, but it may repeat what is not committed yet: it settles behind that (SPEC K4).
         echo = None if structless or proposal.probe else Update(proposal.update)
-        return Record(Receipt((), ((proposal.session, proposal.number),), proposal.arrived_at, echo))
+        writes = ((proposal.session, proposal.number),)
+        return Record(Receipt((), writes, proposal.arrived_at, echo, after=self.foreign.newest))
 
     def probed(self, proposal: Proposal, *, holds_new: bool) -> list[Effect]:
         """A reader's SyncStep2 either repeats the document (every honest reader's does) or is refused whole."""
@@ -200,7 +210,23 @@ class Room:
         return self._refuse_reader(proposal.session)
 
     def committed(self, receipt: Receipt) -> list[Effect]:
-        """The recorder's word that a receipt is in the log: confirm it to its authors (SPEC K1)."""
+        """The recorder's word that a receipt is in the log: confirm it to its authors (SPEC K1), unless it may depend
+        on what another node has not committed yet (SPEC K5)."""
+        if receipt.adopts:
+            self.foreign.adopted(receipt.adopts)
+        else:
+            self._settling.append(receipt)
+        return self._settle()
+
+    def _settle(self) -> list[Effect]:
+        effects: list[Effect] = []
+        while self._settling and self.foreign.is_settled(self._settling[0].after):
+            receipt = self._settling.popleft()
+            effects += self._confirm(receipt)
+            effects.append(Saved(receipt))
+        return effects
+
+    def _confirm(self, receipt: Receipt) -> list[Effect]:
         authors: dict[Session, None] = {}
         for session, number in receipt.writes:
             session.settled = max(session.settled, number)
@@ -240,24 +266,64 @@ class Room:
         version = session.take_due_version()
         return [] if version is None else [Send(session, SyncStatus(version))]
 
-    # other nodes, and time
+    # other nodes
 
     def heard(self, merged: bytes | None) -> list[Effect]:
         """Updates of another node are in the document: shown here, neither published nor recorded again (SPEC R5)."""
         return [] if merged is None else [self._show(Update(merged))]
 
-    def flush_awareness(self) -> list[Effect]:
+    def brought(self, node: str, message: PeerUpdate, now: float) -> None:
+        """``node`` brought this into the document; it is not known to have committed it."""
+        self.foreign.hear(node, message, now)
+
+    def resynced(self, update: bytes, merged: bytes, now: float) -> list[Effect]:
+        """A resync brought something new. Nobody can tell whether it is in the log, so it is recorded here."""
+        receipt = Receipt(((update, None),), (), now, after=self.foreign.newest)
+        return [self._show(Update(merged)), Record(receipt)]
+
+    def peer_committed(self, node: str, through: int) -> list[Effect]:
+        """What ``node`` brought is in the log, up to its log entry of this number."""
+        self.foreign.committed(node, through)
+        return self._settle()
+
+    def peer_gone(self, node: str, now: float) -> list[Effect]:
+        """A node is no more: its sessions leave, and what it may not have committed is adopted."""
+        self.awareness.node_gone(node, now)
+        return self._adopt(self.foreign.adopt(node=node), now)
+
+    @property
+    def waits_for_peers(self) -> bool:
+        """Whether something saved here is not confirmed because of another node."""
+        return bool(self._settling)
+
+    def adopt_awaited(self, now: float) -> list[Effect]:
+        """Wait no longer: adopt what holds up confirmations here."""
+        if not self._settling:
+            return []
+        effects = self._adopt(self.foreign.adopt(through=self._settling[-1].after), now)
+        for receipt in self._settling:
+            effects += self.delayed(receipt)
+        return effects
+
+    def adopt_old(self, before: float, now: float) -> list[Effect]:
+        """Adopt what came before a time and is still not known to be in the log."""
+        return self._adopt(self.foreign.adopt(before=before), now)
+
+    def _adopt(self, updates: list[ForeignUpdate], now: float) -> list[Effect]:
+        return [Record(Receipt((), (), now, adopts=tuple(updates)))] if updates else []
+
+    # presence, and time
+
+    def flush_awareness(self, now: float) -> list[Effect]:
         """One frame with everything that changed in this turn (SPEC A5)."""
         entries, author = self.awareness.take_changes()
         if not entries:
             return []
         message = Awareness(entries)
         effects: list[Effect] = [Broadcast(message, frozenset((author,)) if author else frozenset())]
-        here = self.awareness.owned_here(entries)
-        if len(here) == len(entries):
-            effects.append(Publish(message))
-        elif here:
-            effects.append(Publish(Awareness(here)))
+        here = self.awareness.owned_here(now, entries)
+        if here:
+            effects.append(PublishAwareness(here))
         return effects
 
     def tick(self, now: float) -> list[Effect]:

@@ -6,6 +6,7 @@ give their lifespan to `Collab.lifespan`.
 
 from __future__ import annotations
 
+import random
 import secrets
 import time
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from starlette.routing import WebSocketRoute
 
 from collab import __version__
-from collab.bus import MemoryBus
+from collab.bus import RedisBus, alone
 from collab.engine.inline import InlineEngine
 from collab.engine.isolated import IsolatedEngine
 from collab.engine.process import ProcessOptions
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
+    from collab.bus import Bus
     from collab.engine.port import Engine
     from collab.server.auth import Authenticate
     from collab.store.port import Store
@@ -58,12 +60,14 @@ class Collab:
         self.settings = settings
         self.store = store or SqlStore(settings.database.get_secret_value(), migrate=settings.migrate)
         self.engine = engine or _engine(settings)
+        node = secrets.token_hex(8)
+        self.bus = _bus(settings, node)
         self.hub = Hub(
-            node=secrets.token_hex(8),
+            node=node,
             epoch=time.time_ns(),
             engine=self.engine,
             store=self.store,
-            bus=MemoryBus(),
+            bus=self.bus,
             limits=_limits(settings),
         )
         self.app = self._application(authenticate or authenticator(settings))
@@ -93,6 +97,12 @@ class Collab:
         counters.queue_bytes = self.hub.connections.waiting_bytes()
         if isinstance(self.engine, IsolatedEngine):
             counters.engine_restarts = self.engine.counters.restarts
+        counters.bus_connected = int(self.bus.connected)
+        if isinstance(self.bus, RedisBus):
+            told = self.bus.counters
+            counters.bus_published, counters.bus_received = told.published, told.received
+            counters.bus_bad_envelopes, counters.bus_reconnects = told.bad_envelopes, told.reconnects
+            counters.bus_dropped = self.bus.dropped
 
     @asynccontextmanager
     async def lifespan(self, _: object = None) -> AsyncIterator[None]:
@@ -101,12 +111,14 @@ class Collab:
         try:
             if isinstance(self.engine, IsolatedEngine):
                 await self.engine.start()
+            await self.bus.start()
             self.hub.start()
             try:
                 yield
             finally:
                 await self.drain()
                 await self.hub.close()
+                await self.bus.close()
                 await self.engine.close()
         finally:
             await self.store.close()
@@ -121,6 +133,19 @@ def _engine(settings: Settings) -> Engine:
         return InlineEngine()
     options = ProcessOptions(memory_bytes=settings.engine_memory_mib << 20)
     return IsolatedEngine(options=options, live_deadline_s=settings.engine_deadline_s)
+
+
+def _bus(settings: Settings, node: str) -> Bus:
+    if settings.redis is None:
+        return alone()
+    return RedisBus(
+        settings.redis.get_secret_value(),
+        node=node,
+        rng=random.Random(),  # noqa: S311 - jitter, not secrets
+        prefix=settings.redis_prefix,
+        sharded=settings.redis_sharded,
+        secret=settings.bus_secret.get_secret_value().encode() if settings.bus_secret else None,
+    )
 
 
 def _limits(settings: Settings) -> HubLimits:

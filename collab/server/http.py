@@ -33,6 +33,7 @@ _TAGS = [
     {"name": "documents", "description": "Create, find, describe and delete documents."},
     {"name": "content", "description": "What is in a document, in five formats, and updates from programs."},
     {"name": "snapshots", "description": "Labelled versions that are kept until deleted."},
+    {"name": "presence", "description": "Who is connected to a document, and sending people away."},
 ]
 
 

@@ -78,6 +78,8 @@ class YjsEndpoint:
             return problem(403, "origin_refused", "This page may not connect here.")
         if self._hub.draining:
             return problem(503, "draining", "This node is shutting down.", headers={"Retry-After": "2"})
+        if self._hub.connections.full:
+            return problem(503, "overloaded", "This node has all the sessions it may.", headers={"Retry-After": "2"})
         return None
 
     async def _admit(self, scope: Scope) -> tuple[str, Access] | CollabError:

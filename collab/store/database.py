@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, Row
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -20,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from collab.errors import Misuse, StoreUnavailable
 from collab.store.migrate import found_revision
 from collab.store.port import LogEntry
-from collab.store.rules import checksum, counts_by_document, storable_or_none
+from collab.store.rules import TAIL_ROW_BYTES, TAIL_ROWS, checksum, counts_by_document, storable_or_none
 from collab.store.urls import described
 
 
@@ -83,6 +84,27 @@ class Batch:
         ]
 
 
+SEQUENCES = "SELECT name, last_seq, deleted_at FROM documents WHERE name {among}"
+"""For `Database.sequences`."""
+
+TAILS = f"""
+WITH given (name, after) AS ({{given}}), behind AS (
+  SELECT documents.id, name, last_seq, after FROM given JOIN documents USING (name)
+  WHERE deleted_at IS NULL AND last_seq > after
+), sized AS (
+  SELECT behind.id, name, last_seq, seq,
+    sum({{length}}(bytes) + {TAIL_ROW_BYTES})
+      OVER (ORDER BY behind.id, seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+  FROM behind LEFT JOIN updates ON document_id = behind.id AND seq > after AND seq <= after + {TAIL_ROWS}
+)
+SELECT name, last_seq, sized.seq, bytes, sha256, node, number
+FROM sized LEFT JOIN updates ON document_id = sized.id AND updates.seq = sized.seq
+WHERE before IS NULL OR before < {{limit}}
+ORDER BY sized.id, sized.seq
+"""  # noqa: S608
+"""For `Database.tails`: first the sizes are added up, then only the bytes that are wanted are read."""
+
+
 class Uncertain(Exception):
     """Some entry of an append is stored already, or may be: its connection broke before the answer came."""
 
@@ -138,6 +160,20 @@ class Database(ABC):
     @abstractmethod
     async def serialise_compaction(self, connection: AsyncConnection, document_id: int) -> None:
         """Wait until no other transaction is compacting the document."""
+
+    @abstractmethod
+    async def sequences(self, connection: AsyncConnection, names: Collection[str]) -> Iterable[Row[Any]]:
+        """(name, last_seq, deleted_at) of the documents that are there, in one statement."""
+
+    @abstractmethod
+    async def tails(
+        self, connection: AsyncConnection, after: Mapping[str, int], limit_bytes: int
+    ) -> Iterable[Row[Any]]:
+        """Rows after a sequence number, of documents that have got farther and are not deleted, in one statement.
+
+        (name, last_seq, seq, bytes, sha256, node, number), by document and in order, up to the one with which
+        ``limit_bytes`` are reached. A document of whose rows none is left is one row without a seq.
+        """
 
     async def revision(self) -> str | None:
         """The schema's revision, or None when there is none."""

@@ -6,7 +6,7 @@ each call is one transaction. Rows carry checksums too, so that damage can be tr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
@@ -25,6 +25,7 @@ from collab.store.port import (
     Snapshot,
     Stored,
     StoreStatus,
+    Tail,
 )
 from collab.store.rules import Coverage
 
@@ -71,6 +72,15 @@ class _Record:
                 return number, fold.coverage, damage
             damage.append(rules.snapshot_damage(number))
         return None, rules.NOTHING_COVERED, damage
+
+    def tail_rows(self, after: int, limit: int) -> list[rules.TailRow]:
+        found: list[rules.TailRow] = []
+        for seq in range(after + 1, min(self.last_seq, after + rules.TAIL_ROWS) + 1):
+            row = self.rows.get(seq)
+            if row is not None and limit > 0:
+                found.append(rules.TailRow(seq, row.update, row.checksum, *row.key))
+                limit -= found[-1].size
+        return found
 
     def as_document(self) -> Document:
         newest = self.folds[max(self.folds)] if self.folds else None
@@ -166,10 +176,14 @@ class MemoryLog:
         fresh = [entry for entry in rules.distinct(entries).values() if not shelf.is_stored(entry)]
         names = {entry.document for entry in entries}
         deleted = {name for name in names if name in shelf.records and shelf.records[name].deleted_at is not None}
-        for entry in fresh:
-            if entry.document not in deleted:
-                shelf.put(shelf.add(entry.document), entry)
-        return Appended({name: shelf.records[name].last_seq for name in names - deleted}, frozenset(deleted))
+        added = [entry for entry in fresh if entry.document not in deleted]
+        for entry in added:
+            shelf.put(shelf.add(entry.document), entry)
+        return Appended(
+            {name: shelf.records[name].last_seq for name in names - deleted},
+            frozenset(deleted),
+            repeated=len(added) < sum(entry.document not in deleted for entry in entries),
+        )
 
     async def load(self, document: str) -> Stored:
         """See `UpdateLog.load`."""
@@ -191,6 +205,25 @@ class MemoryLog:
         """See `UpdateLog.last_seq`."""
         record = self._shelf.find(document)
         return 0 if record is None else record.last_seq
+
+    async def last_seqs(self, documents: Collection[str]) -> dict[str, int | None]:
+        """See `UpdateLog.last_seqs`."""
+        self._shelf.check_open()
+        found = {name: self._shelf.records[name] for name in documents if name in self._shelf.records}
+        return {name: record.last_seq if record.deleted_at is None else None for name, record in found.items()}
+
+    async def tail(self, after: Mapping[str, int], *, limit_bytes: int = 4 * 1024 * 1024) -> dict[str, Tail]:
+        """See `UpdateLog.tail`."""
+        self._shelf.check_open()
+        tails: dict[str, Tail] = {}
+        left = max(limit_bytes, 1)
+        for name, seq in after.items():
+            record = self._shelf.records.get(name)
+            if left > 0 and record is not None and record.deleted_at is None and record.last_seq > seq:
+                rows = record.tail_rows(seq, left)
+                left -= sum(row.size for row in rows)
+                tails[name] = rules.tail(name, seq, record.last_seq, rows, cut=left <= 0)
+        return tails
 
     async def compact(self, document: str, compaction: Compaction) -> bool:
         """See `UpdateLog.compact`."""

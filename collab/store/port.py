@@ -10,7 +10,7 @@ outcome is unknown; the caller repeats the very same call, which is then idempot
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -44,6 +44,9 @@ class Appended:
     """Document name -> its durable sequence, for every document written to."""
     deleted: frozenset[str] = frozenset()
     """Documents that are deleted: none of their entries was stored (SPEC L5)."""
+    repeated: bool = False
+    """Whether this settled a doubt, so that some entries may have been stored before. When False, the entries of each
+    document have the consecutive sequence numbers that end in its ``last_seq``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +152,28 @@ class StoreStatus:
     """Revision this version of collab needs."""
 
 
+@dataclass(frozen=True, slots=True)
+class NamedUpdate:
+    """One row of the log with its name, as `UpdateLog.tail` gives it."""
+
+    seq: int
+    update: bytes
+    node: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """What a document's log holds after a sequence number."""
+
+    rows: tuple[NamedUpdate, ...]
+    """In order. Rows that fail their checksum are left out."""
+    through: int
+    """Everything after the number asked for and up to here is in ``rows``; the caller goes on from here."""
+    complete: bool = True
+    """False when rows of that stretch are gone, covered by a snapshot: ``rows`` is empty, and only `load` tells."""
+
+
 class UpdateLog(Protocol):
     """Updates in the order they were committed, per document.
 
@@ -169,6 +194,17 @@ class UpdateLog(Protocol):
 
     async def last_seq(self, document: str) -> int:
         """The durable sequence; 0 for an unknown document. Raises `DocumentDeleted`."""
+        ...
+
+    async def last_seqs(self, documents: Collection[str]) -> Mapping[str, int | None]:
+        """The durable sequence of each, None for a deleted one; documents never written to are left out."""
+        ...
+
+    async def tail(self, after: Mapping[str, int], *, limit_bytes: int = 4 * 1024 * 1024) -> Mapping[str, Tail]:
+        """The rows of each document after a sequence number; documents without any, or deleted, are left out.
+
+        Stops soon after ``limit_bytes`` over all documents (at least one row of one is given): ask again.
+        """
         ...
 
     async def compact(self, document: str, compaction: Compaction) -> bool:

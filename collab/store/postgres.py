@@ -14,19 +14,19 @@ each other instead of deadlocking.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from typing import Any
 
 import asyncpg
 from sqlalchemy import text
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, Row
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from collab.errors import StoreUnavailable
 from collab.store import migrate as schema
-from collab.store.database import Batch, Database, Timeouts, Uncertain, transaction
+from collab.store.database import SEQUENCES, TAILS, Batch, Database, Timeouts, Uncertain, transaction
 from collab.store.rules import storable_or_none
 
 CONNECTIONS = 5
@@ -65,6 +65,10 @@ WITH ends AS ({_ADVANCE}), added AS (
 )
 SELECT name, last_seq FROM ends
 """  # noqa: S608
+
+
+_SEQUENCES = SEQUENCES.format(among="= ANY($1::text[])")
+_TAILS = TAILS.format(given="SELECT * FROM unnest($1::text[], $2::bigint[])", length="octet_length", limit="$3::bigint")
 
 
 class PostgresDatabase(Database):
@@ -142,6 +146,16 @@ class PostgresDatabase(Database):
     async def serialise_compaction(self, connection: AsyncConnection, document_id: int) -> None:
         """Take an advisory lock; the document's row lock would hold up every append of this node's batch."""
         await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _COMPACTING + document_id})
+
+    async def sequences(self, connection: AsyncConnection, names: Collection[str]) -> Iterable[Row[Any]]:
+        """See `Database.sequences`."""
+        return await connection.exec_driver_sql(_SEQUENCES, (list(names),))
+
+    async def tails(
+        self, connection: AsyncConnection, after: Mapping[str, int], limit_bytes: int
+    ) -> Iterable[Row[Any]]:
+        """See `Database.tails`."""
+        return await connection.exec_driver_sql(_TAILS, (list(after), list(after.values()), limit_bytes))
 
 
 class _Appenders:

@@ -14,13 +14,20 @@ from hashlib import sha256
 from typing import Any
 
 from collab.errors import Misuse
-from collab.store.port import LogEntry
+from collab.store.port import LogEntry, NamedUpdate, Tail
 
 Clock = Callable[[], datetime]
 """Tells the time, aware, in any zone."""
 
 MAX_PAGE = 1000
 """Most rows a listing returns at once. Guessed: about 1 MB of answer."""
+
+TAIL_ROWS = 10_000
+"""Most rows of one document a tail holds, so that none is longer than a statement's time. Guessed: a node that follows
+the log is a few rows behind; one that is farther behind asks again."""
+
+TAIL_ROW_BYTES = 100
+"""What a row of a tail counts besides its update, so that many tiny ones are bounded too."""
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -162,3 +169,32 @@ def undamaged(document: str, rows: Sequence[tuple[int, bytes, bytes]]) -> tuple[
         else:
             damage.append(update_damage(seq))
     return good, damage
+
+
+@dataclass(frozen=True, slots=True)
+class TailRow:
+    """One row of the log as it is kept, on its way into a `Tail`."""
+
+    seq: int
+    update: bytes
+    checksum: bytes
+    node: str
+    number: int
+
+    @property
+    def size(self) -> int:
+        """What it counts against a tail's limit."""
+        return len(self.update) + TAIL_ROW_BYTES
+
+
+def tail(document: str, after: int, last_seq: int, rows: Sequence[TailRow], *, cut: bool) -> Tail:
+    """Make the tail after ``after`` of the rows found there, in order.
+
+    ``cut`` says that the limit was reached with the last of them: what follows was not looked at.
+    """
+    through = after + len(rows)
+    wanted = through if cut else min(last_seq, after + TAIL_ROWS)
+    if through != wanted or (rows and rows[-1].seq != through):
+        return Tail((), after, complete=False)
+    good = (row for row in rows if checksum(document, row.update) == row.checksum)
+    return Tail(tuple(NamedUpdate(row.seq, row.update, row.node, row.number) for row in good), through)

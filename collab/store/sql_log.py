@@ -5,15 +5,19 @@ The statements are the same on both databases; what differs is behind `Database`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import groupby
+from typing import Any
 
 from sqlalchemy import delete, insert
+from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from collab.store import queries, rules
 from collab.store.database import Batch, Counters, Database, Uncertain
-from collab.store.port import Appended, Compaction, LogEntry, LoggedUpdate, Stored
+from collab.store.port import Appended, Compaction, LogEntry, LoggedUpdate, Stored, Tail
 from collab.store.queries import Base, Found
+from collab.store.rules import TailRow
 from collab.store.tables import snapshots, updates
 
 
@@ -30,6 +34,7 @@ class SqlLog:
         if not entries:
             return Appended({})
         batch = Batch(entries, self._clock())
+        repeated = False
         with self._database.translating():
             try:
                 last_seq = await self._database.append(batch)
@@ -37,10 +42,11 @@ class SqlLog:
                 # Either some entry is there already (its reply was lost), or the connection broke and nobody knows.
                 # Both are settled by looking first; looking every time would cost every append a round trip.
                 last_seq = await self._append_carefully(batch)
+                repeated = True
             else:
                 self._counters.append_transactions += 1
                 self._counters.appended_rows += sum(batch.counts[name] for name in last_seq)
-        return Appended(last_seq, frozenset(batch.counts.keys() - last_seq.keys()))
+        return Appended(last_seq, frozenset(batch.counts.keys() - last_seq.keys()), repeated=repeated)
 
     async def _append_carefully(self, batch: Batch) -> dict[str, int]:
         async with self._database.writing() as connection:
@@ -87,6 +93,25 @@ class SqlLog:
                 found = await queries.find(connection, document)
         return 0 if found is None else found.last_seq
 
+    async def last_seqs(self, documents: Collection[str]) -> dict[str, int | None]:
+        """See `UpdateLog.last_seqs`."""
+        if not documents:
+            return {}
+        with self._database.translating():
+            async with self._database.reading() as connection:
+                found = await self._database.sequences(connection, documents)
+        return {row.name: row.last_seq if row.deleted_at is None else None for row in found}
+
+    async def tail(self, after: Mapping[str, int], *, limit_bytes: int = 4 * 1024 * 1024) -> dict[str, Tail]:
+        """See `UpdateLog.tail`."""
+        if not after:
+            return {}
+        limit_bytes = max(limit_bytes, 1)
+        with self._database.translating():
+            async with self._database.reading() as connection:
+                found = list(await self._database.tails(connection, after, limit_bytes))
+        return await queries.hashing(sum(len(row.bytes or b"") for row in found), _tails, after, found, limit_bytes)
+
     async def compact(self, document: str, compaction: Compaction) -> bool:
         """See `UpdateLog.compact`."""
         digest = await queries.hashing(len(compaction.update), rules.checksum, document, compaction.update)
@@ -130,3 +155,14 @@ class SqlLog:
             return
         await queries.delete_covered_rows(connection, found, base.coverage)
         await connection.execute(delete(snapshots).where(queries.folds_of(found.id), snapshots.c.id < base.id))
+
+
+def _tails(after: Mapping[str, int], found: Sequence[Row[Any]], limit_bytes: int) -> dict[str, Tail]:
+    """Make a tail of each document's rows. What was found ends early with the row that reaches the limit, if at all."""
+    tails: dict[str, Tail] = {}
+    left = limit_bytes
+    for (name, last_seq), group in groupby(found, key=lambda row: (row.name, row.last_seq)):
+        rows = [TailRow(row.seq, row.bytes, row.sha256, row.node, row.number) for row in group if row.seq is not None]
+        left -= sum(row.size for row in rows)
+        tails[name] = rules.tail(name, after[name], last_seq, rows, cut=left <= 0)
+    return tails

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager
 from datetime import UTC, datetime
@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, event
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, Row
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from collab.errors import StoreUnavailable
 from collab.store import migrate as schema
-from collab.store.database import Batch, Database, Timeouts, Uncertain, transaction
+from collab.store.database import SEQUENCES, TAILS, Batch, Database, Timeouts, Uncertain, transaction
 from collab.store.tables import SQLITE_TIME
 
 # At DEBUG this library logs every statement's values, and documents are not for logs.
@@ -46,6 +46,14 @@ _INSERT = """
 INSERT INTO updates (document_id, seq, bytes, sha256, author, node, number, created_at)
 VALUES (:document_id, :seq, :bytes, :sha256, :author, :node, :number, :created_at)
 """
+
+
+_SEQUENCES = SEQUENCES.format(among="IN (SELECT value FROM json_each(?1))")
+_TAILS = TAILS.format(
+    given="SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?1)",
+    length="length",
+    limit="?2",
+)
 
 
 class SqliteDatabase(Database):
@@ -108,6 +116,16 @@ class SqliteDatabase(Database):
 
     async def serialise_compaction(self, connection: AsyncConnection, document_id: int) -> None:
         """Nothing to do: there is one writer at a time."""
+
+    async def sequences(self, connection: AsyncConnection, names: Collection[str]) -> Iterable[Row[Any]]:
+        """See `Database.sequences`."""
+        return await connection.exec_driver_sql(_SEQUENCES, (json.dumps(list(names)),))
+
+    async def tails(
+        self, connection: AsyncConnection, after: Mapping[str, int], limit_bytes: int
+    ) -> Iterable[Row[Any]]:
+        """See `Database.tails`."""
+        return await connection.exec_driver_sql(_TAILS, (json.dumps(list(after.items())), limit_bytes))
 
 
 class _Appender:

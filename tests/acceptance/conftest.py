@@ -12,7 +12,7 @@ import httpx
 import jwt
 import pytest
 
-from collab.bus import MemoryBus
+from collab.bus import alone
 from collab.engine.inline import InlineEngine
 from collab.node import Hub
 from collab.server.auth import Authenticate, JwtAccess, Origins, open_access
@@ -82,7 +82,7 @@ async def make_world() -> AsyncIterator[MakeWorld]:
             headers: dict[str, str] | None = None,
         ) -> World:
             store, engine = MemoryStore(clock=Clock()), InlineEngine()
-            hub = Hub(node="n", epoch=1, engine=engine, store=store, bus=MemoryBus())
+            hub = Hub(node="n", epoch=1, engine=engine, store=store, bus=alone())
             app = api(Rest(hub, authenticate, origins or Origins()), version="0", limits=limits)
             await engine.start()
             hub.start()

@@ -14,9 +14,11 @@ READ = {"documents": {"d": "read"}}
 WRITE = {"documents": {"d": "write"}}
 OTHER = {"documents": {"e": "write", "d:*": "write"}}
 
-CHANGING_BODIES: dict[str, dict[str, Any]] = {
+CHANGING_REQUESTS: dict[str, dict[str, Any]] = {
     "post /v1/documents": {"json": {"name": "d"}},
     "patch /v1/documents/{name}": {"json": {"title": "t"}},
+    "delete /v1/documents/{name}/presence": {"params": {"subject": "ann"}},
+    "delete /v1/presence": {"params": {"subject": "ann"}},
     "post /v1/documents/{name}/updates": {
         "content": b"\x00\x00",
         "headers": {"Content-Type": "application/octet-stream"},
@@ -32,7 +34,7 @@ async def every_route(world: World) -> list[tuple[str, str]]:
 
 
 async def call(world: World, method: str, path: str, headers: dict[str, str]) -> httpx.Response:
-    more = dict(CHANGING_BODIES.get(f"{method} {path}", {}))
+    more = dict(CHANGING_REQUESTS.get(f"{method} {path}", {}))
     more["headers"] = {**more.get("headers", {}), **headers}
     return await world.client.request(method, path.format(name="d", snapshot=1), **more)
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from collab.bus import MemoryBus
+from collab.bus import alone
 from collab.engine.inline import InlineEngine
 from collab.node import Hub
 from collab.server.auth import Origins, open_access
@@ -87,7 +87,7 @@ class Node:
 
     async def _open(self) -> None:
         self.engine = InlineEngine()
-        self.hub = Hub(node="n", epoch=1, engine=self.engine, store=MemoryStore(), bus=MemoryBus())
+        self.hub = Hub(node="n", epoch=1, engine=self.engine, store=MemoryStore(), bus=alone())
         self.hub.start()
         rest = Rest(self.hub, open_access, Origins())
         app = api(rest, version="0", limits=BodyLimits(usual=100_000, content=200_000))

@@ -97,11 +97,17 @@ async def test_who_is_here_is_shown_with_name_and_grant_and_d15_no_token_is_logg
         await hello(door, reading)
         await writing.send(wire.update(update_that_adds("x")))
         assert await door.until_committed("x")
-        here = (await door.request("GET", "")).json()["here"]
-    assert [(one["subject"], one["name"], one["color"], one["grant"]) for one in here] == [
-        ("ann", "Ann", "#aabbcc", "write"),
-        ("ben", None, None, "read"),
-    ]
+        answer = (await door.request("GET", "/presence")).json()
+        assert [(one["subject"], one["name"], one["color"], one["grant"]) for one in answer["present"]] == [
+            ("ann", "Ann", "#aabbcc", "write"),
+            ("ben", None, None, "read"),
+        ]
+        assert answer["complete"]
+        sent_away = await door.request("DELETE", "/presence?subject=ben&final=true")
+        assert sent_away.status_code == 204
+        assert await close_code(reading) == 4403
+        assert (await door.request("DELETE", "/presence?subject=ann")).status_code == 204
+        assert await close_code(writing) == 1012
     async with httpx.AsyncClient(trust_env=False) as client:
         query = f"{door.http}/v1/documents?token={reader}"
         assert [document["name"] for document in (await client.get(query)).json()["documents"]] == [door.document]

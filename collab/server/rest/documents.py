@@ -15,11 +15,9 @@ from collab.server.problems import documented
 from collab.server.rest.schemas import (
     Document,
     DocumentChange,
-    DocumentHere,
     DocumentName,
     DocumentPage,
     NewDocument,
-    Present,
 )
 from collab.store.port import Change
 
@@ -84,20 +82,9 @@ async def list_documents(
 
 
 @router.get("/{name}", responses=documented(400, 401, 403, 404, 410, 422, 503), summary="Get a document")
-async def get_document(name: DocumentName, hub: TheHub) -> DocumentHere:
-    """What is known of a document besides its content: its durable state, and who has it open on this node."""
-    document = Document.of(await hub.store.documents.get(name))
-    here = [
-        Present(
-            subject=present.identity.subject,
-            name=present.identity.name,
-            color=present.identity.color,
-            grant=present.grant.value,
-            connected_at=present.connected_at,
-        )
-        for present in hub.present(name)
-    ]
-    return DocumentHere(**document.model_dump(), here=here)
+async def get_document(name: DocumentName, hub: TheHub) -> Document:
+    """What is known of a document besides its content: its durable state."""
+    return Document.of(await hub.store.documents.get(name))
 
 
 @router.patch(
@@ -112,7 +99,7 @@ async def change_document(name: DocumentName, change: DocumentChange, hub: TheHu
 async def delete_document(name: DocumentName, hub: TheHub) -> None:
     """Delete for everybody. Whoever has it open is told; the name stays taken, so no late client brings it back."""
     await hub.store.documents.delete(name)
-    await hub.evict(name, CloseCode.DELETED)
+    await hub.close_document(name, CloseCode.DELETED)
 
 
 async def _tell_room(hub: Any, name: str, update: bytes, author: str) -> None:

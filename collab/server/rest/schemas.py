@@ -16,6 +16,7 @@ from collab.protocol.json_text import nests_within
 from collab.protocol.names import MAX_NAME_LENGTH
 
 if TYPE_CHECKING:
+    from collab.node import hub
     from collab.store import port
 
 MAX_META_BYTES = 8 * 1024
@@ -169,11 +170,24 @@ class Present(BaseModel):
     grant: Literal["read", "write"]
     connected_at: datetime
 
+    @classmethod
+    def of(cls, presence: hub.Presence) -> Self:
+        """As REST shows it."""
+        who = presence.identity
+        return cls(
+            subject=who.subject,
+            name=who.name,
+            color=who.color,
+            grant=presence.grant.value,
+            connected_at=presence.connected_at,
+        )
 
-class DocumentHere(Document):
-    """What is known of a document, and who has it open on the node that answers."""
 
-    here: list[Present]
+class Presence(BaseModel):
+    """Who is connected to a document."""
+
+    present: list[Present]
+    complete: bool = Field(description="False when a node did not answer in time: then its sessions are missing.")
 
 
 class DocumentPage(BaseModel):

@@ -265,6 +265,30 @@ async def test_e18_a_diff_asked_for_after_an_update_holds_it(engine: IsolatedEng
     assert (text_of(before.update), text_of(after.update)) == ("ab", "abc")
 
 
+async def test_e18_digests_asked_for_in_one_turn_share_one_answer(engine: IsolatedEngine) -> None:
+    await engine.load("d", [inserted("ab")])
+    before = engine.counters.calls
+    digests = await asyncio.gather(*(engine.digest("d") for _ in range(100)), engine.diff("d", NOTHING_KNOWN))
+    assert engine.counters.calls == before + 2
+    assert all(digest is digests[0] for digest in digests[:-1])
+    await engine.integrate("d", [inserted("c", clock=2)])
+    assert await engine.digest("d") != digests[0]
+
+
+async def test_e14_a_digest_dies_with_the_process_and_a_load_heals(engine: IsolatedEngine) -> None:
+    await engine.load("d", [inserted("ab")])
+    expected = await engine.digest("d")
+    asked = [engine.digest("d"), engine.integrate("d", [ABORTING]), engine.digest("d")]
+    first, failed, second = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(failed, EngineDied)
+    assert isinstance(second, EngineDied)
+    assert first == expected or isinstance(first, EngineDied)
+    with pytest.raises(EngineDied):
+        await engine.digest("d")
+    await engine.load("d", [inserted("ab")])
+    assert await engine.digest("d") == expected
+
+
 async def test_e18_a_caller_that_gives_up_disturbs_nobody(engine: IsolatedEngine) -> None:
     await engine.load("d", [])
     keystrokes = typed(3)

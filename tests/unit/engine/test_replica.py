@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from random import Random
 
 import pytest
+from pycrdt import merge_updates
 
+from collab.engine.digest import MAX_SCANNED_BYTES
 from collab.engine.port import Verdict
 from collab.engine.replica import FILL_UPDATES, JOURNAL_UPDATES, MAX_CACHED_DIFF_BYTES, Replica
 from collab.engine.replicas import ignore_progress
-from tests.unit.engine.histories import NOTHING_KNOWN, deleted, inserted, text_of, typed
+from tests.unit.engine.histories import NOTHING_KNOWN, deleted, history, inserted, shuffled, text_of, typed
 
 
 @pytest.fixture
@@ -27,6 +30,49 @@ def test_a_diff_is_made_once_per_revision(replica: Replica) -> None:
     assert replica.diff(NOTHING_KNOWN) is first, "nothing new came"
     replica.integrate([inserted("c", clock=2)], ignore_progress)
     assert replica.diff(NOTHING_KNOWN) is not first
+
+
+def test_a_digest_is_made_once_per_revision(replica: Replica) -> None:
+    replica.load([inserted("ab")], ignore_progress)
+    first = replica.digest()
+    replica.integrate([inserted("ab")], ignore_progress)
+    assert replica.digest() is first, "nothing new came"
+    replica.integrate([deleted(1, 0, 1)], ignore_progress)
+    assert replica.digest() != first
+
+
+def test_a_digest_of_deletions_that_are_not_read_is_the_same_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long delete sets are hashed as native code encodes them, which must be sorted and joined within a client."""
+    monkeypatch.setattr("collab.engine.replica.MAX_SCANNED_BYTES", 0)
+    for seed in range(10):
+        log = history(seed)
+        digests = set[bytes]()
+        for order in (log, shuffled(log, seed), shuffled(log, seed + 1, merge_some=True), [merge_updates(*log)]):
+            other = Replica()
+            other.load(order, ignore_progress)
+            folded = Replica()
+            folded.load([other.full_update()], ignore_progress)
+            digests |= {other.digest().hash, folded.digest().hash}
+            other.close()
+            folded.close()
+        assert len(digests) == 1, f"seed {seed}"
+
+
+def test_a_digest_does_not_depend_on_the_order_of_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = Random(5)
+    clients = [rng.getrandbits(32) for _ in range(300)]
+    updates = [update for client in clients for update in (inserted("ab", client=client), deleted(client, 0, 1))]
+    for scanned in (MAX_SCANNED_BYTES, 0):
+        monkeypatch.setattr("collab.engine.replica.MAX_SCANNED_BYTES", scanned)
+        digests = set[bytes]()
+        for seed in range(4):
+            replica = Replica()
+            replica.load([], ignore_progress)
+            for update in shuffled(updates, seed):
+                replica.integrate([update], ignore_progress)
+            digests.add(replica.digest().hash)
+            replica.close()
+        assert len(digests) == 1
 
 
 def test_remembered_diffs_are_bounded(replica: Replica) -> None:

@@ -10,7 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collab.engine.port import Compose, Diff, Fold, Folded, Integration, Job, Loaded, Outcome, Render, Revert, Verdict
+from collab.engine.port import (
+    Compose,
+    Diff,
+    Digest,
+    Fold,
+    Folded,
+    Integration,
+    Job,
+    Loaded,
+    Outcome,
+    Render,
+    Revert,
+    Verdict,
+)
 from collab.engine.wire import (
     LENGTH,
     Answer,
@@ -33,6 +46,7 @@ ANSWERS: list[tuple[Op, int, Answer]] = [
     (Op.INTEGRATE, 1, Integration((Outcome(Verdict.REDUNDANT),), None)),
     (Op.LOAD, 3, Loaded(b"\x00", (1,), (0, 2))),
     (Op.DIFF, 1, Diff(b"update", b"vector")),
+    (Op.DIGEST, 0, Digest(b"hash of 16 bytes", b"vector")),
     (Op.RUN, 2, Folded(b"update", b"vector", (0, 1))),
     (Op.RUN, 0, b"rendered"),
     (Op.FORGET, 0, None),
@@ -108,6 +122,8 @@ def test_any_body_is_what_the_call_promises_or_broken(op: Op, count: int, status
             assert answer.merged is None or type(answer.merged) is bytes
         case Loaded():
             assert all(0 <= index < count for index in (*answer.waiting, *answer.refused))
+        case Digest():
+            assert (len(answer.hash), type(answer.state_vector)) == (16, bytes)
         case EngineDied():
             assert answer.culprit is None or 0 <= answer.culprit < count
 
@@ -115,6 +131,12 @@ def test_any_body_is_what_the_call_promises_or_broken(op: Op, count: int, status
 def test_an_index_beyond_what_was_asked_is_broken() -> None:
     with pytest.raises(BrokenAnswer):
         read_answer(Op.LOAD, 1, over_the_wire(pack_answer(1, Loaded(b"\x00", (1,), ()))))
+
+
+@pytest.mark.parametrize("digest", [b"", b"x" * 15, b"x" * 17])
+def test_a_hash_of_another_length_is_broken(digest: bytes) -> None:
+    with pytest.raises(BrokenAnswer):
+        read_answer(Op.DIGEST, 0, over_the_wire(pack_answer(1, Digest(digest, b"\x00"))))
 
 
 def test_a_batch_is_a_list() -> None:

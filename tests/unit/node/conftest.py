@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from collab.bus import MemoryBus
+from collab.bus import MemoryBus, alone
 from collab.engine.inline import InlineEngine
 from collab.engine.port import Engine
 from collab.errors import CloseCode
@@ -100,12 +100,13 @@ async def build() -> AsyncIterator[Build]:
         bus: MemoryBus | None = None,
         limits: HubLimits | None = None,
     ) -> Hub:
+        node = f"node{len(hubs)}"
         hub = Hub(
-            node=f"node{len(hubs)}",
+            node=node,
             epoch=len(hubs),
             engine=engine or InlineEngine(),
             store=store or MemoryStore(),
-            bus=bus or MemoryBus(),
+            bus=bus.end(node) if bus else alone(),
             limits=limits,
         )
         hub.start()

@@ -9,7 +9,7 @@ from typing import Any
 import pycrdt
 
 from collab.engine.inline import InlineEngine
-from collab.engine.port import Diff, Integration, Loaded
+from collab.engine.port import Diff, Digest, Integration, Loaded
 from collab.errors import EngineDied, StoreUnavailable
 from collab.store import MemoryStore
 from collab.store.port import Appended, LogEntry, Stored
@@ -111,6 +111,10 @@ class DeadlyEngine(InlineEngine):
     async def diff(self, document: str, state_vector: bytes) -> Diff:
         self._check(document)
         return await super().diff(document, state_vector)
+
+    async def digest(self, document: str) -> Digest:
+        self._check(document)
+        return await super().digest(document)
 
     def _check(self, document: str) -> None:
         if self.deaths:

@@ -166,7 +166,7 @@ async def test_l5_a_deleted_document_ends_its_room_and_takes_nobody(build: Build
 
 async def test_evicting_tells_everybody_why(hub: Hub) -> None:
     ann = await Client(hub, "ann").enter()
-    await hub.evict("d", CloseCode.DELETED)
+    await hub.close_document("d", CloseCode.DELETED)
     assert ann.connection.closed_with is CloseCode.DELETED
     assert hub.counters.rooms == 0
 
@@ -193,7 +193,7 @@ async def test_e1_submit_is_not_left_waiting_when_its_room_ends(build: Build) ->
     while not store.flaky.attempts:
         await asyncio.sleep(0)
     await asyncio.sleep(0)
-    eviction = asyncio.create_task(hub.evict("d", CloseCode.DELETED))
+    eviction = asyncio.create_task(hub.close_document("d", CloseCode.DELETED))
     with pytest.raises(DocumentDeleted):
         await submitting
     store.flaky.gate.set()

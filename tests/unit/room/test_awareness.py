@@ -8,6 +8,7 @@ import pytest
 
 from collab.errors import MalformedMessage
 from collab.protocol.messages import AwarenessEntry
+from collab.protocol.peers import PeerEntry
 from collab.room import AwarenessTable, Grant, Identity, Session
 from collab.room.awareness import REMOVED_KEPT_FOR, stamp
 
@@ -163,11 +164,87 @@ def test_a7_a_state_that_cannot_be_stamped_is_malformed(state: bytes) -> None:
         stamp(state, Identity("u1", name="Ann"))
 
 
-def test_entries_of_another_node_are_shown_and_go_with_it() -> None:
+def peer(client: int, clock: int, state: bytes | None = b"{}", subject: str = "zoe", age: float = 0) -> PeerEntry:
+    return PeerEntry(AwarenessEntry(client, clock, state), subject, int(age * 1000))
+
+
+def test_a10_entries_of_another_node_are_shown_and_go_with_it() -> None:
     table, ann = AwarenessTable(), session()
     table.receive(ann, [entry(1, 1)], 0)
-    table.receive_from_node("other", [entry(2, 1), entry(1, 9, b'{"forged":1}')], 0)
+    table.receive_from_node("other", [peer(2, 1), peer(1, 9, b'{"forged":1}')], 0)
     assert shown(table) == {1: (1, b"{}"), 2: (1, b"{}")}
-    assert table.owned_here(table.all()) == (entry(1, 1),)
-    table.leave("other", 1)
+    assert table.owned_here(0) == (peer(1, 1, subject="ann"),)
+    table.node_gone("other", 1)
     assert shown(table) == {1: (1, b"{}")}
+
+
+def test_a10_only_the_node_an_entry_belongs_to_takes_it_away() -> None:
+    table = AwarenessTable()
+    table.receive_from_node("one", [peer(2, 1)], 0)
+    table.receive_from_node("two", [peer(2, 5, None)], 0)
+    assert shown(table) == {2: (1, b"{}")}
+    table.receive_from_node("one", [peer(2, 1, None)], 0)
+    assert shown(table) == {}
+
+
+def test_a10_all_that_a_node_has_replaces_what_was_known_of_it() -> None:
+    table = AwarenessTable()
+    table.receive_from_node("one", [peer(2, 1), peer(3, 1)], 0)
+    table.receive_from_node("two", [peer(4, 1)], 0)
+    table.receive_all_from_node("one", [peer(3, 1), peer(5, 1)], 1)
+    assert set(shown(table)) == {3, 4, 5}
+    other = AwarenessTable()
+    other.receive(session(), [entry(3, 1)], 0)
+    assert other.digest() != table.digest("one")
+    table.receive_all_from_node("one", [peer(3, 1)], 1)
+    assert other.digest() == table.digest("one")
+
+
+def test_a10_a_client_that_comes_back_on_another_node_stays_when_its_old_session_there_ends() -> None:
+    old, new, third = AwarenessTable(), AwarenessTable(), AwarenessTable()
+    before, after = session(joined_at=0), session(joined_at=50)
+    old.receive(before, [entry(1, 7)], 0)
+    for table in (new, third):
+        table.receive_from_node("old", old.owned_here(1), 1)
+        table.take_changes()
+    new.receive(after, [entry(1, 7)], 60)
+    assert new.take_changes()[0] == (entry(1, 7),), "the others must learn who speaks for it now"
+    old.receive_from_node("new", new.owned_here(60), 60)
+    third.receive_from_node("new", new.owned_here(60), 60)
+    old.leave(before, 61)
+    assert shown(old) == shown(new) == shown(third) == {1: (7, b"{}")}
+    third.receive_from_node("old", [peer(1, 7, None, "ann")], 62)
+    assert shown(third) == {1: (7, b"{}")}, "a late word of the old node takes nothing away"
+
+
+def test_a10_a_removal_that_crosses_the_return_is_outlived_by_one_clock() -> None:
+    new, third = AwarenessTable(), AwarenessTable()
+    back = session(joined_at=50)
+    new.receive(back, [entry(1, 7)], 50)
+    third.receive_from_node("old", [peer(1, 7, subject="ann")], 40)
+    third.receive_from_node("old", [peer(1, 7, None, "ann")], 51)
+    third.receive_from_node("new", new.owned_here(51), 51)
+    assert shown(third) == {}, "at the same clock a removal counts"
+    new.receive_from_node("old", [peer(1, 7, None, "ann")], 52)
+    third.receive_from_node("new", new.owned_here(52), 52)
+    assert shown(new) == shown(third) == {1: (8, b"{}")}
+    new.take_changes()
+
+
+def test_a10_of_two_sessions_at_one_clock_the_younger_speaks_wherever_it_is_heard_first() -> None:
+    for order in (("old", "new"), ("new", "old")):
+        table = AwarenessTable()
+        ages = {"old": 100.0, "new": 1.0}
+        for node in order:
+            table.receive_from_node(node, [peer(1, 7, node.encode(), age=ages[node])], 200)
+        table.node_gone("old", 201)
+        assert 1 in shown(table), order
+
+
+def test_a4_nobody_takes_over_the_client_of_another_user_on_another_node() -> None:
+    table, eve = AwarenessTable(), session(Identity("eve"), joined_at=10)
+    table.receive_from_node("other", [peer(1, 3, b'{"user":"ann"}', "ann")], 0)
+    table.receive(eve, [entry(1, 9, b'{"user":"eve"}')], 11)
+    assert shown(table) == {1: (3, b'{"user":"ann"}')}
+    table.receive_from_node("third", [peer(1, 9, b'{"user":"eve"}', "eve")], 12)
+    assert shown(table) == {1: (3, b'{"user":"ann"}')}

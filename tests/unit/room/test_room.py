@@ -13,6 +13,7 @@ from collab.protocol.messages import (
     Unknown,
     Update,
 )
+from collab.protocol.peers import PeerEntry
 from collab.room import (
     Answer,
     Broadcast,
@@ -26,9 +27,11 @@ from collab.room import (
     Integrated,
     Proposal,
     Publish,
+    PublishAwareness,
     Receipt,
     Record,
     Room,
+    Saved,
     Send,
     Session,
 )
@@ -62,8 +65,15 @@ def recorded(effects: list[Effect]) -> Receipt:
     return receipt
 
 
+def committed(room: Room, receipt: Receipt) -> list[Effect]:
+    """What the commit of a receipt that depends on no other node leads to."""
+    effects = room.committed(receipt)
+    assert effects[-1] == Saved(receipt)
+    return effects[:-1]
+
+
 def settle(room: Room, *proposals: Proposal) -> list[Effect]:
-    return room.committed(recorded(room.integrated(Integrated(repeated=proposals, structless=frozenset(proposals)))))
+    return committed(room, recorded(room.integrated(Integrated(repeated=proposals, structless=frozenset(proposals)))))
 
 
 def test_r1_a_session_that_joins_receives_sync_step_1_then_all_awareness() -> None:
@@ -110,7 +120,7 @@ def test_r3_a_readers_sync_step_2_is_only_probed_and_no_offence_when_it_holds_no
     room.receive(reader, SyncStatus(b"\x03"), 0)
     receipt = recorded(room.probed(proposal, holds_new=False))
     assert receipt.updates == ()
-    assert room.committed(receipt) == [Send(reader, SyncStatus(b"\x03"))]
+    assert committed(room, receipt) == [Send(reader, SyncStatus(b"\x03"))]
 
 
 def test_r3_a_readers_sync_step_2_with_something_new_is_refused_and_never_acknowledged() -> None:
@@ -127,7 +137,7 @@ def test_r4_the_only_author_sees_its_update_after_the_commit() -> None:
     ann, ben = joined(room, Grant.WRITE, Grant.WRITE)
     effects = room.integrated(Integrated(taken=(write(room, ann, A),), merged=A))
     assert effects[0] == Broadcast(Update(A), frozenset({ann}))
-    assert room.committed(recorded(effects)) == [Echo(Update(A), (ann,))]
+    assert committed(room, recorded(effects)) == [Echo(Update(A), (ann,))]
     assert ben in room.sessions
 
 
@@ -136,7 +146,7 @@ def test_r4_authors_who_share_a_batch_all_see_it_after_the_commit() -> None:
     ann, ben, _cat = joined(room, Grant.WRITE, Grant.WRITE, Grant.WRITE)
     effects = room.integrated(Integrated(taken=(write(room, ann, A), write(room, ben, B)), merged=AB))
     assert effects[0] == Broadcast(Update(AB), frozenset({ann, ben}))
-    assert room.committed(recorded(effects)) == [Echo(Update(AB), (ann, ben))]
+    assert committed(room, recorded(effects)) == [Echo(Update(AB), (ann, ben))]
 
 
 def test_r4_who_asks_with_sync_statuses_sees_a_shared_batch_at_once_and_its_own_never() -> None:
@@ -145,10 +155,10 @@ def test_r4_who_asks_with_sync_statuses_sees_a_shared_batch_at_once_and_its_own_
     room.receive(ann, SyncStatus(b"\x00"), 0)
     effects = room.integrated(Integrated(taken=(write(room, ann, A), write(room, ben, B)), merged=AB))
     assert effects[0] == Broadcast(Update(AB), frozenset({ben}))
-    assert room.committed(recorded(effects)) == [Echo(Update(AB), (ben,))]
+    assert committed(room, recorded(effects)) == [Echo(Update(AB), (ben,))]
     effects = room.integrated(Integrated(taken=(write(room, ann, A),), merged=A))
     assert effects[0] == Broadcast(Update(A), frozenset({ann}))
-    assert room.committed(recorded(effects)) == []
+    assert committed(room, recorded(effects)) == []
 
 
 def test_r5_what_another_node_sends_is_broadcast_only() -> None:
@@ -162,7 +172,7 @@ def test_r6_r7_updates_are_recorded_as_received_and_published_merged() -> None:
     room = Room("d")
     ann, ben = joined(room, Grant.WRITE, Grant.WRITE)
     effects = room.integrated(Integrated(taken=(write(room, ann, A), write(room, ben, B)), merged=AB))
-    assert effects[1] == Publish(Update(AB))
+    assert effects[2] == Publish(Update(AB), recorded(effects)), "after it was recorded, which names its log entries"
     assert recorded(effects).updates == ((A, "u0"), (B, "u1"))
 
 
@@ -184,7 +194,7 @@ def test_r12_who_waits_for_a_shared_batch_sees_what_follows_behind_it() -> None:
         "it follows on what they have not seen"
     )
     assert room.waits_to_see(ann)
-    assert room.committed(shared) == [
+    assert committed(room, shared) == [
         Echo(Update(AB), (ann, ben)),
         Send(ann, Update(b"\x01c")),
         Send(ben, Update(b"\x01c")),
@@ -199,8 +209,8 @@ def test_r12_a_second_shared_batch_is_waited_for_as_well() -> None:
     first = recorded(room.integrated(Integrated(taken=(write(room, ann, A), write(room, ben, B)), merged=AB)))
     later = room.integrated(Integrated(taken=(write(room, ann, A), write(room, cat, B)), merged=b"\x01ac"))
     assert later[0] == Broadcast(Update(b"\x01ac"), frozenset({ann, ben, cat}))
-    assert room.committed(first) == [Echo(Update(AB), (ann, ben)), Send(ben, Update(b"\x01ac"))]
-    assert room.committed(recorded(later)) == [Echo(Update(b"\x01ac"), (ann, cat))]
+    assert committed(room, first) == [Echo(Update(AB), (ann, ben)), Send(ben, Update(b"\x01ac"))]
+    assert committed(room, recorded(later)) == [Echo(Update(b"\x01ac"), (ann, cat))]
 
 
 def test_r8_r12_while_a_commit_takes_long_what_follows_is_shown_too() -> None:
@@ -214,7 +224,7 @@ def test_r8_r12_while_a_commit_takes_long_what_follows_is_shown_too() -> None:
         Send(ben, Update(A)),
         Send(ben, Update(b"\x01c")),
     ]
-    assert room.committed(shared) == [Echo(Update(AB), (ann, ben))]
+    assert committed(room, shared) == [Echo(Update(AB), (ann, ben))]
 
 
 def test_r9_an_update_that_waits_is_taken_and_its_sender_asked_once() -> None:
@@ -236,7 +246,7 @@ def test_r10_k4_a_repetition_is_confirmed_after_what_it_repeats() -> None:
     receipt = recorded(effects)
     assert len(effects) == 1
     assert receipt.updates == ()
-    assert room.committed(receipt) == [Echo(Update(A), (ann,))]
+    assert committed(room, receipt) == [Echo(Update(A), (ann,))]
 
 
 def test_r10_a_repetition_without_structs_is_not_echoed() -> None:
@@ -263,8 +273,8 @@ def test_k3_a_sync_status_waits_for_every_write_before_it() -> None:
     assert room.receive(ann, SyncStatus(b"\x01"), 0) == []
     second = recorded(room.integrated(Integrated(taken=(write(room, ann, B),), merged=B)))
     assert room.receive(ann, SyncStatus(b"\x02"), 0) == []
-    assert Send(ann, SyncStatus(b"\x01")) in room.committed(first)
-    assert Send(ann, SyncStatus(b"\x02")) in room.committed(second)
+    assert Send(ann, SyncStatus(b"\x01")) in committed(room, first)
+    assert Send(ann, SyncStatus(b"\x02")) in committed(room, second)
     assert room.receive(ann, SyncStatus(b"\x02"), 0) == [Send(ann, SyncStatus(b"\x02"))], (
         "a heartbeat when all is saved"
     )
@@ -277,7 +287,7 @@ def test_k3_only_the_newest_due_status_is_echoed() -> None:
     receipt = recorded(room.integrated(Integrated(taken=(write(room, ann, A),), merged=A)))
     for version in (b"\x01", b"\x02", b"\x03"):
         room.receive(ann, SyncStatus(version), 0)
-    assert room.committed(receipt) == [Send(ann, SyncStatus(b"\x03"))]
+    assert committed(room, receipt) == [Send(ann, SyncStatus(b"\x03"))]
 
 
 def test_k3_nothing_is_echoed_before_the_first_sync_step_2_is_saved() -> None:
@@ -287,7 +297,7 @@ def test_k3_nothing_is_echoed_before_the_first_sync_step_2_is_saved() -> None:
     proposal = sync(room, ann, A)
     effects = room.integrated(Integrated(taken=(proposal,), merged=A))
     assert room.receive(ann, SyncStatus(b"\x05"), 0) == []
-    assert Send(ann, SyncStatus(b"\x05")) in room.committed(recorded(effects))
+    assert Send(ann, SyncStatus(b"\x05")) in committed(room, recorded(effects))
 
 
 def test_w4_a_few_unknown_messages_are_ignored_and_many_close() -> None:
@@ -305,30 +315,30 @@ def test_awareness_is_flushed_once_without_its_author_and_published() -> None:
     ann, _ = joined(room, Grant.WRITE, Grant.WRITE)
     entry = AwarenessEntry(1, 1, b"{}")
     assert room.receive(ann, Awareness((entry,)), 0) == []
-    assert room.flush_awareness() == [
+    assert room.flush_awareness(0) == [
         Broadcast(Awareness((entry,)), frozenset({ann})),
-        Publish(Awareness((entry,))),
+        PublishAwareness((PeerEntry(entry, "u0", 0),)),
     ]
-    assert room.flush_awareness() == []
+    assert room.flush_awareness(0) == []
 
 
 def test_r5_awareness_of_another_node_is_not_published_again() -> None:
     room = Room("d")
     joined(room, Grant.WRITE)
     entry = AwarenessEntry(1, 1, b"{}")
-    room.awareness.receive_from_node("other", (entry,), 0)
-    assert room.flush_awareness() == [Broadcast(Awareness((entry,)))]
+    room.awareness.receive_from_node("other", (PeerEntry(entry, "u9", 0),), 0)
+    assert room.flush_awareness(0) == [Broadcast(Awareness((entry,)))]
 
 
 def test_a2_a_session_that_leaves_is_removed_for_the_others() -> None:
     room = Room("d")
     ann, _ = joined(room, Grant.WRITE, Grant.WRITE)
     room.receive(ann, Awareness((AwarenessEntry(1, 1, b"{}"),)), 0)
-    room.flush_awareness()
+    room.flush_awareness(0)
     room.leave(ann, 1)
-    assert room.flush_awareness()[0] == Broadcast(Awareness((AwarenessEntry(1, 1, None),)))
+    assert room.flush_awareness(0)[0] == Broadcast(Awareness((AwarenessEntry(1, 1, None),)))
     room.leave(ann, 2)
-    assert room.flush_awareness() == []
+    assert room.flush_awareness(0) == []
 
 
 def test_query_awareness_is_answered_with_everybody() -> None:

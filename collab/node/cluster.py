@@ -1,0 +1,220 @@
+"""The other nodes, as this one knows them: who is alive, who went, what they wish, who is connected where.
+
+Each node says every few seconds that it is there. One that falls silent is taken for dead, unless this node may itself
+be the deaf one: while its bus is away, and after it was stopped for a while, it waits anew for everybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from collab.bus.port import EVERYWHERE, Envelope, Kind
+from collab.errors import MalformedMessage
+from collab.node import control
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+
+    from collab.bus.port import Bus, Subscription
+    from collab.node.control import Control
+    from collab.node.counters import Counters
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterTimes:
+    """How often nodes look after each other, in seconds."""
+
+    alive_every: float = 2.0
+    dead_after: float = 7.0
+    """A node unheard of for this long is dead: its presence goes, what it may not have committed is adopted."""
+    digest_every: float = 3.0
+    """Rooms that other nodes have open too say so often what they hold."""
+    follow_every: float = 3.0
+    """How often the log is looked at for rows nobody told of."""
+    follow_every_when_cut: float = 1.0
+    """The same while the bus is away: then it is the only way from node to node."""
+    adopt_after: float = 0.2
+    """How long a confirmation waits for another node's commit before this node writes the update to the log itself."""
+    answer_within: float = 1.0
+    """How long `Cluster.who` waits for the other nodes."""
+
+
+class Cluster:
+    """This node among the others. ``start`` it once, ``leave`` it when everything is saved, ``close`` it once."""
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        epoch: int,
+        bus: Bus,
+        times: ClusterTimes,
+        rng: random.Random,
+        counters: Counters,
+        wished: Callable[[Control], None],
+        gone: Callable[[str], None],
+        returned: Callable[[str], None],
+        present: Callable[[str], list[dict[str, Any]]],
+    ) -> None:
+        """``wished`` carries a wish out here, ``gone`` is told of a dead node, ``returned`` why somebody
+        was deaf for a while, ``present`` says who is connected to a document here."""
+        self._node = node
+        self._epoch = epoch
+        self._bus = bus
+        self._times = times
+        self._rng = rng
+        self._counters = counters
+        self._wished = wished
+        self._gone = gone
+        self._returned = returned
+        self._present = present
+        self._sequence = 0
+        self._heard_at: dict[str, float] = {}
+        self._dead: set[str] = set()
+        """Nodes that fell silent. One that is heard of again was only cut off, and rooms must find each other anew."""
+        self._questions: dict[int, _Question] = {}
+        self._subscription: Subscription | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The other nodes that are alive, as far as is known."""
+        return tuple(self._heard_at)
+
+    def start(self) -> None:
+        """Begin to work; on a bus that is not shared there is nothing to do."""
+        if self._bus.shared:
+            self._task = asyncio.create_task(self._run(), name="cluster")
+
+    def leave(self) -> None:
+        """Tell the others that this node goes."""
+        if self._bus.shared:
+            self._publish(Kind.LEAVING)
+
+    async def close(self) -> None:
+        """Stop."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        if self._subscription is not None:
+            await self._subscription.close()
+
+    def wish(self, wish: Control) -> None:
+        """Tell every other node. The caller does it here itself."""
+        if self._bus.shared:
+            self._publish(Kind.CONTROL, control.pack(wish))
+
+    async def who(self, document: str) -> tuple[list[dict[str, Any]], bool]:
+        """Who is connected to a document on the other nodes; False when not every node has answered."""
+        asked = set(self._heard_at)
+        if not asked:
+            return [], self._bus.connected or not self._bus.shared
+        number = self._sequence + 1
+        question = self._questions[number] = _Question(asked)
+        try:
+            self._publish(Kind.WHO, json.dumps({"question": number, "document": document}).encode())
+            async with asyncio.timeout(self._times.answer_within):
+                await question.answered.wait()
+        except TimeoutError:
+            return question.present, False
+        finally:
+            del self._questions[number]
+        return question.present, True
+
+    def _publish(self, kind: Kind, payload: bytes = b"", to: str | None = None) -> None:
+        self._sequence += 1
+        self._bus.publish(Envelope(EVERYWHERE, self._node, self._epoch, self._sequence, kind, payload), to=to)
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._subscription = await self._bus.subscribe(EVERYWHERE, self._hear, self._wait_anew)
+        while True:
+            before = loop.time()
+            self._publish(Kind.ALIVE)
+            await asyncio.sleep(self._times.alive_every * (0.9 + self._rng.random() / 5))
+            now = loop.time()
+            if now - before > self._times.dead_after:
+                # Stopped for so long, this node counts as dead with the others, and heard nothing of them.
+                self._wait_anew()
+                self._returned("paused")
+            elif self._bus.connected:
+                self._bury_the_dead(now)
+            else:
+                self._wait_anew()
+
+    def _wait_anew(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self._heard_at = dict.fromkeys(self._heard_at, now)
+
+    def _bury_the_dead(self, now: float) -> None:
+        for node, heard_at in tuple(self._heard_at.items()):
+            if now - heard_at > self._times.dead_after:
+                log.warning("node_died", node=node)
+                self._dead.add(node)
+                self._forget(node)
+
+    def _forget(self, node: str) -> None:
+        if self._heard_at.pop(node, None) is not None:
+            self._counters.nodes = len(self._heard_at)
+            self._gone(node)
+            for question in self._questions.values():
+                question.note(node, [])
+
+    def _hear(self, envelope: Envelope) -> None:
+        if envelope.node == self._node:
+            return
+        if envelope.kind == Kind.LEAVING:
+            self._forget(envelope.node)
+            return
+        if envelope.node in self._dead:
+            self._dead.discard(envelope.node)
+            self._returned("returned")
+        self._heard_at[envelope.node] = asyncio.get_running_loop().time()
+        self._counters.nodes = len(self._heard_at)
+        try:
+            self._take(envelope)
+        except (MalformedMessage, ValueError, KeyError, TypeError) as error:
+            log.error("peer_message_malformed", kind=envelope.kind, error=str(error))
+
+    def _take(self, envelope: Envelope) -> None:
+        match envelope.kind:
+            case Kind.CONTROL:
+                wish = control.unpack(envelope.payload)
+                if wish is not None:
+                    self._wished(wish)
+            case Kind.WHO:
+                asked = json.loads(envelope.payload)
+                answer = {"question": asked["question"], "present": self._present(asked["document"])}
+                self._publish(Kind.PRESENT, json.dumps(answer).encode(), to=envelope.node)
+            case Kind.PRESENT:
+                told = json.loads(envelope.payload)
+                question = self._questions.get(told["question"])
+                if question is not None:
+                    question.note(envelope.node, told["present"])
+            case _:
+                pass  # alive, or from a newer version
+
+
+class _Question:
+    """Answers to one `Cluster.who`."""
+
+    def __init__(self, asked: set[str]) -> None:
+        self._asked = asked
+        self.present: list[dict[str, Any]] = []
+        self.answered = asyncio.Event()
+
+    def note(self, node: str, present: list[dict[str, Any]]) -> None:
+        if node in self._asked:
+            self._asked.discard(node)
+            self.present += present
+            if not self._asked:
+                self.answered.set()

@@ -1,0 +1,63 @@
+"""Wishes that concern every node, as values and as bytes. Each may arrive twice, late or not at all.
+
+What must not be lost is in the database too: deletion is found by the log follower, rights by asking again.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from collab.errors import CloseCode, MalformedMessage
+
+
+@dataclass(frozen=True, slots=True)
+class CloseDocument:
+    """Tell everybody in a document why it ends, and let go of it."""
+
+    document: str
+    code: CloseCode
+
+
+@dataclass(frozen=True, slots=True)
+class CloseUser:
+    """Tell every session of a user, or only those in one document, to go: it comes back when its rights allow.
+
+    Sent when rights have changed, so that whoever is connected is asked again who he is, or to put somebody out.
+    """
+
+    subject: str
+    code: CloseCode
+    document: str | None = None
+
+
+Control = CloseDocument | CloseUser
+
+
+def pack(control: Control) -> bytes:
+    """Encode."""
+    fields: dict[str, str | None]
+    match control:
+        case CloseDocument(document, code):
+            fields = {"do": "close_document", "document": document, "code": code.name}
+        case CloseUser(subject, code, document):
+            fields = {"do": "close_user", "subject": subject, "document": document, "code": code.name}
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+def unpack(payload: bytes) -> Control | None:
+    """Decode; None for a wish only a newer version knows. Raises `MalformedMessage`."""
+    try:
+        fields = json.loads(payload)
+        match fields["do"]:
+            case "close_document":
+                return CloseDocument(str(fields["document"]), CloseCode[fields["code"]])
+            case "close_user":
+                document = fields["document"]
+                return CloseUser(
+                    str(fields["subject"]), CloseCode[fields["code"]], None if document is None else str(document)
+                )
+            case _:
+                return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise MalformedMessage("a control message that cannot be read") from error

@@ -1,0 +1,373 @@
+"""What a live room and the rooms of the same document on other nodes tell each other.
+
+Updates go out as they are integrated, and word of their commit behind them. Nobody relies on either arriving: a node
+that missed something finds out by a hole in the numbers, by the bus saying so, or by a digest that differs, and asks.
+While no other node is known to have the document open, nothing is sent at all: who opens it asks first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from collab.bus.port import Envelope, Kind
+from collab.errors import MalformedMessage
+from collab.protocol import peers
+from collab.protocol.peers import PeerAnswer, PeerAsk, PeerAwareness, PeerCommitted, PeerDigest, PeerUpdate
+from collab.protocol.yjs import EMPTY_UPDATE, read_state_vector
+
+if TYPE_CHECKING:
+    import asyncio
+    import random
+    from collections.abc import Callable, Iterable
+
+    from collab.bus.port import Bus, Subscription
+    from collab.engine.port import Digest
+    from collab.node.cluster import ClusterTimes
+    from collab.node.counters import Counters
+    from collab.node.loaded_document import LoadedDocument
+    from collab.node.log_view import LogView
+    from collab.node.pump import Errand, Pump
+    from collab.protocol.peers import PeerEntry, PeerMessage
+    from collab.room import Effect, Room
+
+MAX_VECTOR_BYTES = 4096
+"""Larger state vectors are not sent with every digest."""
+
+PEER_FORGOTTEN_AFTER = 60.0
+"""Seconds without a word after which nothing is sent for another node's room; it asks when it is still there."""
+
+ASK_EVERY = 1.0
+"""Seconds between two questions to one node."""
+
+MAX_ASK_EVERY = 60.0
+"""Seconds between two questions when the answers bring nothing and the digests still differ."""
+
+QUIET_AFTER = 30.0
+"""Seconds without a change after which digests go out five times as rarely."""
+
+FRUITLESS_IS_WRONG = 10
+"""So many such answers in a row are reported as an error."""
+
+LATE_BY = 1.0
+"""Seconds over which rooms that lost their bus spread their questions."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Peer:
+    """Another node that has the document open."""
+
+    heard_at: float
+    epoch: int = 0
+    sequence: int = 0
+    missed: str | None = None
+    """Why it must be asked, or None."""
+    asked_at: float = float("-inf")
+    complete: bool = False
+    """Whether all it said since it opened the document, or since its last answer, was heard."""
+    fruitless: int = 0
+    """Answers in a row that brought nothing although digests differ."""
+
+
+class Exchange:
+    """One room's side of it. ``open`` it before the document is loaded, ``begin`` after, ``close`` it once."""
+
+    def __init__(
+        self,
+        room: Room,
+        pump: Pump,
+        view: LogView,
+        *,
+        node: str,
+        epoch: int,
+        bus: Bus,
+        times: ClusterTimes,
+        rng: random.Random,
+        counters: Counters,
+        loop: asyncio.AbstractEventLoop,
+        perform: Callable[[Iterable[Effect]], None],
+        awareness_changed: Callable[[], None],
+    ) -> None:
+        """``epoch`` is new and greater each time this node opens the document; ``perform`` takes the room's effects."""
+        self._room = room
+        self._name = room.document
+        self._pump = pump
+        self._view = view
+        self._node = node
+        self._epoch = epoch
+        self._bus = bus
+        self._times = times
+        self._rng = rng
+        self._counters = counters
+        self._loop = loop
+        self._perform = perform
+        self._awareness_changed = awareness_changed
+        self._subscription: Subscription | None = None
+        self._begun = False
+        self._sequence = 0
+        self._peers: dict[str, _Peer] = {}
+        self._through = 0
+        self._rows: list[tuple[int, int]] = []
+        self._telling = False
+        self._asked_everybody_at = float("-inf")
+        self._ask_everybody_at: float | None = None
+        self._cause = "opened"
+        self._changed_at = loop.time()
+        self._digest_at = 0.0
+
+    async def open(self) -> None:
+        """Be heard from now on (SPEC N2)."""
+        self._subscription = await self._bus.subscribe(self._name, self._hear, self._lost)
+
+    def begin(self) -> None:
+        """The document is loaded: ask whoever has it open too."""
+        self._begun = True
+        if self._bus.shared:
+            self._ask_everybody("opened")
+
+    async def close(self) -> None:
+        """Be heard no more."""
+        if self._subscription is not None:
+            await self._subscription.close()
+
+    # telling
+
+    def tell_update(self, update: bytes, first: int, count: int) -> None:
+        """What this node's sessions wrote, as log entries ``first`` and the following."""
+        self._changed_at = self._loop.time()
+        if self._peers:
+            self._publish(Kind.UPDATE, PeerUpdate(first, count, update))
+
+    def tell_awareness(self, entries: tuple[PeerEntry, ...]) -> None:
+        """What changed in the presence of this node's sessions."""
+        if self._peers:
+            self._publish(Kind.AWARENESS, PeerAwareness(entries))
+
+    def tell_committed(self, through: int, first_seq: int | None, count: int) -> None:
+        """Log entries up to ``through`` are committed, the last ``count`` of them as rows from ``first_seq`` on."""
+        self._through = max(self._through, through)
+        if not self._peers:
+            return
+        if first_seq is not None:
+            self._rows.append((first_seq, count))
+        if not self._telling:
+            self._telling = True
+            self._loop.call_soon(self._tell_committed)
+
+    def _tell_committed(self) -> None:
+        self._telling = False
+        rows, self._rows = tuple(self._rows), []
+        self._publish(Kind.COMMITTED, PeerCommitted(self._through, rows))
+
+    def _publish(self, kind: Kind, message: PeerMessage, to: str | None = None) -> None:
+        sequence = 0
+        if to is None:
+            self._sequence += 1
+            sequence = self._sequence
+        self._bus.publish(Envelope(self._name, self._node, self._epoch, sequence, kind, peers.pack(message)), to=to)
+
+    # hearing
+
+    def _hear(self, envelope: Envelope) -> None:
+        if envelope.node == self._node:
+            return
+        peer = self._peers.get(envelope.node)
+        if peer is None:
+            peer = self._peers[envelope.node] = _Peer(self._loop.time())
+        peer.heard_at = self._loop.time()
+        if envelope.sequence:
+            self._check_sequence(envelope, peer)
+        try:
+            self._take(envelope, peer)
+        except MalformedMessage as error:
+            log.error("peer_message_malformed", document=self._name, kind=envelope.kind, error=str(error))
+            self._miss(envelope.node, peer, "hole")
+
+    def _check_sequence(self, envelope: Envelope, peer: _Peer) -> None:
+        if envelope.epoch < peer.epoch:
+            return  # late, from before it opened the document anew
+        if envelope.epoch > peer.epoch:
+            peer.epoch, peer.sequence = envelope.epoch, envelope.sequence
+            peer.complete = envelope.sequence == 1
+            # Whoever was there before us is answering the question we asked everybody.
+            if not peer.complete and self._loop.time() - self._asked_everybody_at > ASK_EVERY:
+                self._miss(envelope.node, peer, "hole")
+        else:
+            if envelope.sequence > peer.sequence + 1:
+                self._miss(envelope.node, peer, "hole")
+            peer.sequence = max(peer.sequence, envelope.sequence)
+
+    def _take(self, envelope: Envelope, peer: _Peer) -> None:
+        node, payload = envelope.node, envelope.payload
+        match envelope.kind:
+            case Kind.UPDATE:
+                self._changed_at = self._loop.time()
+                self._pump.hear(node, peers.read_update(payload))
+            case Kind.COMMITTED:
+                message = peers.read_committed(payload)
+                if peer.complete:
+                    for first, count in message.rows:
+                        self._view.add(first, count)
+                self._perform(self._room.peer_committed(node, message.through))
+            case Kind.AWARENESS:
+                entries = peers.read_awareness(payload).entries
+                self._refute(node, self._room.awareness.receive_from_node(node, entries, self._loop.time()))
+                self._awareness_changed()
+            case Kind.DIGEST:
+                self._hear_digest(node, peer, peers.read_digest(payload))
+            case Kind.ASK if self._begun:
+                ask = peers.read_ask(payload)
+                self._run(lambda document: self._answer(node, ask, document))
+            case Kind.ANSWER:
+                answer = peers.read_answer(payload)
+                if envelope.epoch > peer.epoch:
+                    peer.epoch, peer.sequence = envelope.epoch, answer.sequence
+                peer.sequence = max(peer.sequence, answer.sequence)
+                self._hear_answer(node, peer, answer)
+            case _:
+                pass  # from a newer version
+
+    def _hear_digest(self, node: str, peer: _Peer, theirs: PeerDigest) -> None:
+        self._perform(self._room.peer_committed(node, theirs.through))
+        if theirs.presence != self._room.awareness.digest(node):
+            self._miss(node, peer, "presence")
+        self._run(lambda document: self._compare(node, theirs, document))
+
+    async def _compare(self, node: str, theirs: PeerDigest, document: LoadedDocument) -> None:
+        peer = self._peers.get(node)
+        if peer is None:
+            return
+        mine = await document.digest()
+        if mine.hash == theirs.hash:
+            peer.fruitless, peer.complete = 0, peer.missed is None
+        elif not theirs.state_vector or _lacks(mine, theirs.state_vector) or mine.state_vector == theirs.state_vector:
+            # Only what *we* lack is asked for: what they lack may be on its way, and they will see for themselves.
+            self._miss(node, peer, "digest")
+
+    def _refute(self, node: str, removed: tuple[PeerEntry, ...]) -> None:
+        if removed:
+            self._publish(Kind.AWARENESS, PeerAwareness(removed), to=node)
+
+    def _hear_answer(self, node: str, peer: _Peer, answer: PeerAnswer) -> None:
+        self._refute(node, self._room.awareness.receive_all_from_node(node, answer.entries, self._loop.time()))
+        self._awareness_changed()
+        if answer.same:
+            peer.complete, peer.fruitless = peer.missed is None, 0
+        else:
+            self._run(lambda document: self._integrate(node, answer.update, document))
+        self._perform(self._room.peer_committed(node, answer.through))
+
+    async def _integrate(self, node: str, update: bytes, document: LoadedDocument) -> None:
+        answer = await document.integrate([update]) or await document.integrate_alone(update)
+        peer = self._peers.get(node)
+        if answer.merged is None:
+            if peer is not None:
+                self._note_fruitless(node, peer)
+        else:
+            self._changed_at = self._loop.time()
+            self._digest_at = 0.0  # whoever else may lack it should see
+            self._perform(self._room.resynced(update, answer.merged, self._loop.time()))
+        if peer is not None:
+            peer.complete = peer.missed is None
+
+    def _note_fruitless(self, node: str, peer: _Peer) -> None:
+        peer.fruitless += 1
+        if peer.fruitless == FRUITLESS_IS_WRONG:
+            log.error("replicas_differ", document=self._name, node=node)
+
+    async def _answer(self, node: str, ask: PeerAsk, document: LoadedDocument) -> None:
+        mine = await document.digest()
+        same = ask.hash == mine.hash
+        update = EMPTY_UPDATE if same else (await document.diff(ask.state_vector)).update
+        entries = self._room.awareness.owned_here(self._loop.time())
+        self._publish(Kind.ANSWER, PeerAnswer(self._sequence, same, update, self._through, entries), to=node)
+        peer = self._peers.get(node)
+        if peer is not None and not same and _lacks(mine, ask.state_vector):
+            self._miss(node, peer, "digest")
+
+    # asking
+
+    def _lost(self) -> None:
+        self.resync("lost")
+
+    def resync(self, cause: str) -> None:
+        """Anything may have been missed: ask everybody, a moment later, since every room of the node will."""
+        for peer in self._peers.values():
+            peer.complete = False
+        if self._ask_everybody_at is None:
+            self._ask_everybody_at = self._loop.time() + self._rng.random() * LATE_BY
+            self._cause = cause
+
+    def _miss(self, node: str, peer: _Peer, cause: str) -> None:
+        """Something of ``node`` may be missing: ask it, but not at every word."""
+        peer.missed, peer.complete = peer.missed or cause, False
+        pause = min(MAX_ASK_EVERY, ASK_EVERY * 2 ** min(peer.fruitless, 10))
+        now = self._loop.time()
+        if now - peer.asked_at < pause or not self._begun:
+            return  # `tick` asks
+        self._counters.resyncs.add(peer.missed)
+        peer.missed, peer.asked_at = None, now
+        self._run(lambda document: self._ask(document, to=node))
+
+    def _ask_everybody(self, cause: str) -> None:
+        self._counters.resyncs.add(cause)
+        self._asked_everybody_at = self._loop.time()
+        self._run(lambda document: self._ask(document, to=None))
+
+    async def _ask(self, document: LoadedDocument, to: str | None) -> None:
+        mine = await document.digest()
+        self._publish(Kind.ASK, PeerAsk(mine.hash, mine.state_vector), to=to)
+
+    # time
+
+    def tick(self, now: float) -> None:
+        """Let time pass; about once a second."""
+        for node, peer in tuple(self._peers.items()):
+            if now - peer.heard_at > PEER_FORGOTTEN_AFTER:
+                del self._peers[node]
+            elif peer.missed is not None:
+                self._miss(node, peer, peer.missed)
+        if self._ask_everybody_at is not None and now >= self._ask_everybody_at and self._begun:
+            self._ask_everybody_at = None
+            self._digest_at = 0.0
+            self._ask_everybody(self._cause)
+        if self._peers and now >= self._digest_at:
+            pace = self._times.digest_every * (1 if now - self._changed_at < QUIET_AFTER else 5)
+            self._digest_at = now + pace * (0.75 + self._rng.random() / 2)
+            self._run(self._tell_digest)
+
+    async def _tell_digest(self, document: LoadedDocument) -> None:
+        mine = await document.digest()
+        vector = mine.state_vector if len(mine.state_vector) <= MAX_VECTOR_BYTES else b""
+        presence = self._room.awareness.digest()
+        self._publish(Kind.DIGEST, PeerDigest(mine.hash, vector, presence, self._through))
+
+    def _run(self, errand: Errand) -> None:
+        """Do it in the pump's next turn. What another node sent may be wrong, and must not end the room."""
+
+        async def guarded(document: LoadedDocument) -> None:
+            try:
+                await errand(document)
+            except MalformedMessage as error:
+                log.error("peer_message_malformed", document=self._name, error=str(error))
+
+        self._pump.run(guarded)
+
+    def note_peer(self, node: str) -> None:
+        """``node`` writes to this document, as the log shows."""
+        if node not in self._peers:
+            self._peers[node] = _Peer(self._loop.time())
+            self._miss(node, self._peers[node], "log")
+
+    def peer_gone(self, node: str) -> None:
+        """A node is no more."""
+        self._peers.pop(node, None)
+
+
+def _lacks(mine: Digest, theirs: bytes) -> bool:
+    known = read_state_vector(mine.state_vector)
+    return any(clock > known.get(client, 0) for client, clock in read_state_vector(theirs).items())
