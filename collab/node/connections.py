@@ -94,12 +94,12 @@ class ConnectionManager:
         self._counters.bytes_out += written * len(frame.payload)
 
     def send_to(self, document: str, frame: Frame, sessions: Collection[Session]) -> None:
-        """Write one frame to these sessions of a room; those behind or gone are left out."""
+        """Confirm to these sessions of a room what they wrote; those behind or gone are left out."""
         room = self._rooms.get(document, {})
         for session in sessions:
             outbox = room.get(session)
             if outbox is not None:
-                outbox.write(frame)
+                outbox.write_echo(frame)
                 self._counters.frames_out += 1
                 self._counters.bytes_out += len(frame.payload)
 

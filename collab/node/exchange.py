@@ -46,7 +46,9 @@ MAX_ASK_EVERY = 60.0
 """Seconds between two questions when the answers bring nothing and the digests still differ."""
 
 QUIET_AFTER = 30.0
-"""Seconds without a change after which digests go out five times as rarely."""
+"""Seconds without a change after which digests go out `SLOWER` times as rarely."""
+
+SLOWER = 5
 
 FRUITLESS_IS_WRONG = 10
 """So many such answers in a row are reported as an error."""
@@ -127,6 +129,7 @@ class Exchange:
         """The document is loaded: ask whoever has it open too."""
         self._begun = True
         if self._bus.shared:
+            self._digest_at = self._loop.time() + SLOWER * self._times.digest_every
             self._ask_everybody("opened")
 
     async def close(self) -> None:
@@ -177,7 +180,7 @@ class Exchange:
             return
         peer = self._peers.get(envelope.node)
         if peer is None:
-            peer = self._peers[envelope.node] = _Peer(self._loop.time())
+            peer = self._meet(envelope.node)
         peer.heard_at = self._loop.time()
         if envelope.sequence:
             self._check_sequence(envelope, peer)
@@ -262,6 +265,7 @@ class Exchange:
         self._perform(self._room.peer_committed(node, answer.through))
 
     async def _integrate(self, node: str, update: bytes, document: LoadedDocument) -> None:
+        before = await document.state_vector()
         answer = await document.integrate([update]) or await document.integrate_alone(update)
         peer = self._peers.get(node)
         if answer.merged is None:
@@ -270,7 +274,9 @@ class Exchange:
         else:
             self._changed_at = self._loop.time()
             self._digest_at = 0.0  # whoever else may lack it should see
-            self._perform(self._room.resynced(update, answer.merged, self._loop.time()))
+            # Not the answer itself: it may repeat what a session here wrote, and be taken for its confirmation.
+            brought = (await document.diff(before)).update
+            self._perform(self._room.resynced(brought, self._loop.time()))
         if peer is not None:
             peer.complete = peer.missed is None
 
@@ -336,9 +342,13 @@ class Exchange:
             self._digest_at = 0.0
             self._ask_everybody(self._cause)
         if self._peers and now >= self._digest_at:
-            pace = self._times.digest_every * (1 if now - self._changed_at < QUIET_AFTER else 5)
+            pace = self._times.digest_every * (1 if now - self._changed_at < QUIET_AFTER else SLOWER)
             self._digest_at = now + pace * (0.75 + self._rng.random() / 2)
             self._run(self._tell_digest)
+        elif self._counters.nodes and now >= self._digest_at and self._begun:
+            # Two rooms whose questions were both lost would never know of each other.
+            self._digest_at = now + SLOWER * self._times.digest_every * (0.75 + self._rng.random() / 2)
+            self._ask_everybody("alone")
 
     async def _tell_digest(self, document: LoadedDocument) -> None:
         mine = await document.digest()
@@ -360,8 +370,12 @@ class Exchange:
     def note_peer(self, node: str) -> None:
         """``node`` writes to this document, as the log shows."""
         if node not in self._peers:
-            self._peers[node] = _Peer(self._loop.time())
-            self._miss(node, self._peers[node], "log")
+            self._miss(node, self._meet(node), "log")
+
+    def _meet(self, node: str) -> _Peer:
+        self._digest_at = min(self._digest_at, self._loop.time() + self._times.digest_every)
+        peer = self._peers[node] = _Peer(self._loop.time())
+        return peer
 
     def peer_gone(self, node: str) -> None:
         """A node is no more."""

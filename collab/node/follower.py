@@ -109,4 +109,4 @@ class LogFollower:
         except DocumentDeleted:
             room.deleted()
         else:
-            room.reload(stored)
+            room.read_whole(stored)

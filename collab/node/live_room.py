@@ -15,12 +15,12 @@ import structlog
 
 from collab.errors import CloseCode, CollabError, MalformedMessage, close_code_for, error_for
 from collab.node.brake import Brake
+from collab.node.catch_up import CatchUp
 from collab.node.exchange import Exchange
 from collab.node.loaded_document import LoadedDocument
-from collab.node.log_view import LogView
 from collab.node.outbox import Frame, Outbox
 from collab.node.pump import Pump
-from collab.node.recorder import ADOPTED
+from collab.node.unsaved import Unsaved, Waiters
 from collab.protocol.dialects.y_websocket import decode, encode
 from collab.protocol.messages import Awareness, Update
 from collab.room import (
@@ -116,7 +116,7 @@ class LiveRoom:
             around.log,
             around.counters,
             unsaved=self._unsaved_updates,
-            reloaded=self._reloaded,
+            reloaded=lambda stored: self._catch_up.built_again(stored),
         )
         self._pump = Pump(
             self._room,
@@ -127,7 +127,11 @@ class LiveRoom:
             failed=self._fail,
             rested=lambda: self._settled.set(),
         )
-        self.view = LogView()
+        self._catch_up = CatchUp(
+            self._room, self._pump, node=around.node, counters=around.counters, perform=self._perform
+        )
+        self.view = self._catch_up.view
+        """Which rows of the log are known to be in the document."""
         self._exchange = Exchange(
             self._room,
             self._pump,
@@ -142,13 +146,10 @@ class LiveRoom:
             perform=self._perform,
             awareness_changed=self._flush_awareness_soon,
         )
-        self._unsaved: dict[Receipt, int] = {}
-        """What is on its way to the log, and the number of its first log entry."""
-        self._unsaved_bytes = 0
+        self._unsaved = Unsaved()
+        self._waiters = Waiters()
         self._brake = Brake(self._over_bound)
         self._adopting_at: asyncio.TimerHandle | None = None
-        self._submitted: dict[Session, asyncio.Future[None]] = {}
-        self._barriers: dict[Receipt, asyncio.Future[None]] = {}
         self._settled = asyncio.Event()
         """Set whenever `saved` may have become true."""
         self._awareness_due = False
@@ -165,8 +166,7 @@ class LiveRoom:
             await self._exchange.close()
             raise
         self._around.compactor.loaded(self.name, stored)
-        self.view.advance(stored.last_seq)
-        self.view.seen = stored.last_seq
+        self._catch_up.opened(stored)
         self.empty_since = self._now()
         self._pump.start(f"room {self.name}")
         self._exchange.begin()
@@ -188,16 +188,12 @@ class LiveRoom:
     async def settle(self) -> None:
         """Return when everything received so far is saved, whatever comes meanwhile. Raises when the room ends."""
         receipt = Receipt((), (), self._now(), after=self._room.foreign.newest)
-        barrier = self._barriers[receipt] = self._loop.create_future()
 
         async def record(_: LoadedDocument) -> None:
             self._perform([Record(receipt)])
 
         self._pump.run(record)
-        try:
-            await barrier
-        finally:
-            del self._barriers[receipt]
+        await self._waiters.wait(receipt)
 
     @property
     def occupied(self) -> bool:
@@ -222,10 +218,7 @@ class LiveRoom:
         self._pump.finish()
         for outbox in tuple(self._around.connections.in_room(self.name).values()):
             outbox.connection.close(code)
-        for waiter in (*self._submitted.values(), *self._barriers.values()):
-            if not waiter.done():
-                waiter.set_exception(error_for(code, "the document was closed"))
-        self._submitted.clear()
+        self._waiters.refuse_all(error_for(code, "the document was closed"))
 
     # sessions
 
@@ -269,13 +262,8 @@ class LiveRoom:
         Raises `MalformedMessage`, `DocumentTooLarge`, `DocumentDeleted`, or something `Unavailable`.
         """
         session = Session("submitted", Identity(author or "anonymous"), Grant.WRITE, received=1)
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        self._submitted[session] = waiter
         self._perform([Integrate(Proposal(session, update, 1, self._now()))])
-        try:
-            await waiter
-        finally:
-            self._submitted.pop(session, None)
+        await self._waiters.wait(session)
 
     def tick(self) -> None:
         """Let time pass; called about once a second."""
@@ -291,22 +279,11 @@ class LiveRoom:
 
     def follow(self, rows: Sequence[NamedUpdate], through: int) -> None:
         """The log follower read these rows, and nothing before ``through`` is missing now."""
-        fresh = [row for row in rows if row.node != self._around.node and not self.view.knows(row.seq)]
-        self.view.advance(through)
-        if not fresh:
-            return
-        self._around.counters.followed += len(fresh)
-        self._pump.hear_rows(row.update for row in fresh)
-        for node, number in {row.node: row.number for row in fresh}.items():
-            self._perform(self._room.peer_committed(node, number))
-            if not node.endswith(ADOPTED):
-                self._exchange.note_peer(node)
+        self._catch_up.follow(rows, through, self._exchange)
 
-    def reload(self, stored: Stored) -> None:
-        """The log follower came too late for some rows: they are in a snapshot now, and here it is whole."""
-        self.view.advance(stored.last_seq)
-        self._around.counters.followed += len(stored.updates)
-        self._pump.hear_rows(stored.all_updates)
+    def read_whole(self, stored: Stored) -> None:
+        """The log follower came too late for some rows: they are in a snapshot now, and here it is."""
+        self._catch_up.read_whole(stored)
 
     def resync(self, cause: str) -> None:
         """Anything other nodes said may have been missed."""
@@ -322,13 +299,12 @@ class LiveRoom:
 
     def committed(self, receipt: Receipt, first_seq: int | None) -> None:
         """The receipt is in the log, its rows numbered from ``first_seq``."""
+        number = self._unsaved.committed(receipt)
         count = len(receipt.updates) or len(receipt.adopts)
         if count and first_seq is not None:
             self.view.add(first_seq, count)
-        first = self._unsaved.pop(receipt, None)
-        if receipt.updates and first is not None:
-            self._exchange.tell_committed(first + count - 1, first_seq, count)
-        self._unsaved_bytes -= sum(len(update) for update, _ in receipt.updates)
+        if receipt.updates and number is not None:
+            self._exchange.tell_committed(number + count - 1, first_seq, count)
         self._perform(self._room.committed(receipt))
         self._settled.set()
         if self._room.waits_for_peers and self._adopting_at is None:
@@ -341,17 +317,10 @@ class LiveRoom:
 
     def _saved(self, receipt: Receipt) -> None:
         self._settled.set()
-        barrier = self._barriers.get(receipt)
-        if barrier is not None:
-            if not barrier.done():
-                barrier.set_result(None)
-            return
-        self._around.counters.edit_to_acknowledgement_s.observe(self._now() - receipt.arrived_at)
-        if self._submitted:
-            for session, _ in receipt.writes:
-                waiter = self._submitted.get(session)
-                if waiter is not None and not waiter.done():
-                    waiter.set_result(None)
+        self._waiters.saved(receipt)
+        self._pump.saved(session for session, _ in receipt.writes)
+        if receipt.writes:
+            self._around.counters.edit_to_acknowledgement_s.observe(self._now() - receipt.arrived_at)
 
     def delayed(self, receipt: Receipt) -> None:
         """The commit is taking long."""
@@ -359,24 +328,12 @@ class LiveRoom:
 
     def deleted(self) -> None:
         """The document is gone; so is everything on its way to the log."""
-        self._unsaved.clear()
+        self._unsaved.give_up()
         self._settled.set()
         self.end(CloseCode.DELETED)
 
     def _unsaved_updates(self) -> list[bytes]:
-        unsaved = [update for receipt in self._unsaved for update, _ in receipt.updates]
-        return [*unsaved, *self._room.foreign.updates()]
-
-    def _reloaded(self, stored: Stored) -> None:
-        """The engine died and the document was built again: what the log brought along nobody here was shown yet."""
-        rows = {row.seq: row.update for row in stored.updates}
-        unknown = [seq for seq in range(self.view.position + 1, stored.last_seq + 1) if not self.view.knows(seq)]
-        shown = [rows[seq] for seq in unknown if seq in rows]
-        if stored.snapshot is not None and len(shown) < len(unknown):
-            shown.insert(0, stored.snapshot)
-        for update in shown:
-            self._perform(self._room.heard(update))
-        self.view.advance(stored.last_seq)
+        return [*self._unsaved.updates(), *self._room.foreign.updates()]
 
     def _fail(self, error: Exception) -> None:
         code = close_code_for(error)
@@ -398,11 +355,9 @@ class LiveRoom:
                 case Broadcast(message, except_):
                     self._around.connections.fan_out(self.name, self._frame(message), except_)
                 case Record(receipt):
-                    for update, _ in receipt.updates:
-                        self._unsaved_bytes += len(update)
-                    self._unsaved[receipt] = self._around.recorder.record(self, receipt)
+                    self._unsaved.add(receipt, self._around.recorder.record(self, receipt))
                 case Publish(message, receipt):
-                    self._exchange.tell_update(message.update, self._unsaved[receipt], len(receipt.updates))
+                    self._exchange.tell_update(message.update, self._unsaved.number(receipt), len(receipt.updates))
                 case Echo(message, authors):
                     self._around.connections.send_to(self.name, self._frame(message), authors)
                 case Send(session, message):
@@ -444,10 +399,7 @@ class LiveRoom:
             outbox.write_always(frame)
 
     def _disconnect(self, effect: Disconnect) -> None:
-        waiter = self._submitted.get(effect.session)
-        if waiter is not None:
-            if not waiter.done():
-                waiter.set_exception(error_for(effect.code, effect.detail))
+        if self._waiters.refuse(effect.session, error_for(effect.code, effect.detail)):
             return
         outbox = self._around.connections.outbox(self.name, effect.session)
         if outbox is not None:
@@ -473,6 +425,6 @@ class LiveRoom:
 
     def _over_bound(self) -> bool:
         return (
-            self._pump.waiting_bytes + self._unsaved_bytes > self._limits.unsaved_bytes
+            self._pump.waiting_bytes + self._unsaved.bytes > self._limits.unsaved_bytes
             or self._around.counters.unsaved_bytes > self._limits.unsaved_bytes_per_node
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from collab.engine.port import Integration, Outcome, Verdict
-from collab.errors import CloseCode, DocumentQuarantined, EngineDied
+from collab.errors import CloseCode, DocumentQuarantined, EngineDied, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -32,6 +32,9 @@ many seconds is quarantined (faults matrix F29)."""
 
 REVIVAL_AFTER = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0)
 """Seconds before each try when the engine dies of something else while this document waits for it."""
+
+RELOAD_EVERY = 1.0
+"""Seconds between two attempts to load again while the database does not answer."""
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +60,8 @@ class LoadedDocument:
         self._counters = counters
         self._unsaved = unsaved
         self._reloaded = reloaded
+        self.lives = 1
+        """How often the document was built."""
         self._opened = False
         self._loaded = False
         self._state_vector: bytes | None = None
@@ -76,7 +81,7 @@ class LoadedDocument:
     async def integrate(self, updates: Sequence[bytes]) -> Integration | None:
         """Integrate a batch; None when the engine died of it, or while it had it: then integrate them one by one."""
         if not self._loaded:
-            await self._insist(self._load, loading=True)
+            await self._insist(self._load_patiently, loading=True)
         self._state_vector = self._digest = None
         try:
             return await self._engine.integrate(self._name, updates)
@@ -144,13 +149,22 @@ class LoadedDocument:
                 await asyncio.sleep(delay)
             try:
                 if not self._loaded and not loading:
-                    await self._load()
+                    await self._load_patiently()
                 return await call()
             except EngineDied as died:
                 self._loaded = False
                 if died.culprit is not None:
                     self._blame(self._deaths, MAX_DEATHS + len(self._poison))
         raise EngineDied(f"no engine stayed alive long enough to serve {self._name}")
+
+    async def _load_patiently(self) -> Stored:
+        """Load again, however long the database takes: everybody in the room stays connected meanwhile (SPEC E1)."""
+        while True:
+            try:
+                return await self._load()
+            except StoreUnavailable as error:
+                log.warning("document_waits_for_database", document=self._name, error=str(error))
+                await asyncio.sleep(RELOAD_EVERY)
 
     async def _load(self) -> Stored:
         unsaved = self._unsaved()  # before reading: what is committed meanwhile is then simply there twice
@@ -170,6 +184,7 @@ class LoadedDocument:
         self._digest = None
         self._loaded = True
         if self._opened:
+            self.lives += 1
             self._reloaded(stored)
         return stored
 

@@ -74,7 +74,7 @@ class Flow(Enum):
 class Outbox:
     """What a room writes one session's frames to."""
 
-    __slots__ = ("_notify", "_small_bytes", "connection", "flow", "paused", "state_vector")
+    __slots__ = ("_notify", "_small_bytes", "connection", "echo_left_out", "flow", "paused", "state_vector")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -82,6 +82,8 @@ class Outbox:
         self.paused = False
         """Whether the room reads this session more slowly because too much is unsaved."""
         self.state_vector: bytes | None = None
+        self.echo_left_out = False
+        """Whether a confirmation was left out while it was behind: then its diff must repeat what it wrote."""
         self._notify: Callable[[], None] | None = None
         self._small_bytes = 0
         """What was written on top of the bound since the reader fell behind."""
@@ -94,6 +96,11 @@ class Outbox:
         """A frame of the document or its awareness: left out while the reader is behind."""
         if self.flow is Flow.OPEN or self.flow is Flow.FALLING:
             self.connection.write(frame)
+
+    def write_echo(self, frame: Frame) -> None:
+        """A confirmation of what the session itself wrote."""
+        self.echo_left_out = self.echo_left_out or self.flow in (Flow.BEHIND, Flow.DRAINED)
+        self.write(frame)
 
     def write_always(self, frame: Frame) -> None:
         """A small frame that stands for itself: an acknowledgement, a keep-alive. Too many end the connection."""
@@ -128,6 +135,7 @@ class Outbox:
     def catch_up(self) -> None:
         """Called by the room when it has the diff from ``state_vector`` and is about to write it."""
         self.state_vector = None
+        self.echo_left_out = False
         self.flow = Flow.OPEN
 
     def _tell_room(self) -> None:

@@ -16,6 +16,8 @@ from collab.node.loaded_document import LoadedDocument
 from collab.node.outbox import Flow, Frame, Outbox
 from collab.protocol.dialects.y_websocket import encode
 from collab.protocol.messages import Awareness, SyncStep2, Update
+from collab.protocol.peers import PeerUpdate
+from collab.protocol.values import value
 from collab.protocol.yjs import EMPTY_STATE_VECTOR
 from collab.room import Answer, Disconnect, Integrated, Proposal, Room, Send, Session
 
@@ -24,10 +26,20 @@ if TYPE_CHECKING:
 
     from collab.engine.port import Integration
     from collab.node.counters import Counters
-    from collab.protocol.peers import PeerUpdate
     from collab.room import Effect
 
 Errand = Callable[[LoadedDocument], Awaitable[None]]
+
+
+@value()
+class _Heard:
+    """Something of another node."""
+
+    update: bytes
+    life: int
+    """`LoadedDocument.lives` when it came."""
+    origin: tuple[str, PeerUpdate] | None = None
+    """Who sent it; None for a row of the log."""
 
 
 class Pump:
@@ -53,14 +65,15 @@ class Pump:
         self._failed = failed
         self._rested = rested
         self._proposals: list[Proposal] = []
-        self._heard: list[tuple[str, PeerUpdate]] = []
-        self._rows: list[bytes] = []
+        self._heard: list[_Heard] = []
         self._errands: list[Errand] = []
         self._asks: dict[Session, Answer] = {}
         self._owed: dict[Session, Answer] = {}
         """Answers to readers that are behind: big, so they wait until what is before them has been read."""
         self._greets: dict[Session, None] = {}
         self._slow: dict[Session, Outbox] = {}
+        self._postponed: dict[Session, Outbox] = {}
+        """Readers that have caught up, and get their diff when what they wrote is saved."""
         self._loop = asyncio.get_running_loop()
         self._sleeper: asyncio.Future[None] | None = None
         self._working = False
@@ -87,7 +100,7 @@ class Pump:
     @property
     def resting(self) -> bool:
         """Whether no update waits or is under way."""
-        return not (self._proposals or self._heard or self._rows or self._working)
+        return not (self._proposals or self._heard or self._working)
 
     def propose(self, proposal: Proposal) -> None:
         """Put an update of a session into the next batch."""
@@ -97,12 +110,12 @@ class Pump:
 
     def hear(self, node: str, message: PeerUpdate) -> None:
         """Put what another node took from its sessions into the next batch."""
-        self._heard.append((node, message))
+        self._heard.append(_Heard(message.update, self._document.lives, (node, message)))
         self._wake()
 
     def hear_rows(self, updates: Iterable[bytes]) -> None:
         """Put rows of the log into the next batch."""
-        self._rows += updates
+        self._heard += (_Heard(update, self._document.lives) for update in updates)
         self._wake()
 
     def run(self, errand: Errand) -> None:
@@ -125,8 +138,17 @@ class Pump:
         self._slow[session] = outbox
         self._wake()
 
+    def saved(self, sessions: Iterable[Session]) -> None:
+        """Something these sessions wrote is saved."""
+        if self._postponed:
+            for session in sessions:
+                outbox = self._postponed.pop(session, None)
+                if outbox is not None:
+                    self.note_slow(session, outbox)
+
     def drop(self, session: Session) -> None:
         """A session has left."""
+        self._postponed.pop(session, None)
         self._greets.pop(session, None)
         self._slow.pop(session, None)
         self._owed.pop(session, None)
@@ -148,13 +170,10 @@ class Pump:
         self._working = False
         self._proposals.clear()
         self._heard.clear()
-        self._rows.clear()
         self._rested()
 
     def _has_work(self) -> bool:
-        return bool(
-            self._proposals or self._heard or self._asks or self._greets or self._slow or self._rows or self._errands
-        )
+        return bool(self._proposals or self._heard or self._asks or self._greets or self._slow or self._errands)
 
     async def _sleep(self) -> None:
         """Until something is queued. Not an asyncio.Event: that asks for the running loop each time."""
@@ -183,12 +202,9 @@ class Pump:
                 proposals = [proposal for proposal in proposals if not proposal.probe]
             await self._integrate(proposals)
             await self._probe(probes)
-        if self._heard or self._rows:
+        if self._heard:
             heard, self._heard = self._heard, []
-            rows, self._rows = self._rows, []
-            await self._integrate_heard([*rows, *(message.update for _, message in heard)])
-            for node, message in heard:
-                self._room.brought(node, message, self._loop.time())
+            await self._integrate_heard(heard)
         if self._asks:
             asks, self._asks = self._asks, {}
             for ask in asks.values():
@@ -214,11 +230,18 @@ class Pump:
         self._perform(self._room.integrated(self._sort(proposals, answer)))
         self._counters.broadcast_s.observe(self._loop.time() - proposals[0].arrived_at)
 
-    async def _integrate_heard(self, updates: Sequence[bytes]) -> None:
+    async def _integrate_heard(self, heard: Sequence[_Heard]) -> None:
+        updates = [item.update for item in heard]
         answer = await self._document.integrate(updates)
         answers = [answer] if answer else [await self._document.integrate_alone(update) for update in updates]
         for answer in answers:
             self._perform(self._room.heard(answer.merged))
+        for item in heard:
+            if item.life != self._document.lives:
+                # The document was built again meanwhile, perhaps with this in it, so that it looked like nothing new.
+                self._perform(self._room.heard(item.update))
+            if item.origin is not None:
+                self._room.brought(*item.origin, self._loop.time())
 
     def _sort(self, proposals: Sequence[Proposal], answer: Integration) -> Integrated:
         taken, waiting, repeated, structless, refused = [], [], [], [], []
@@ -275,9 +298,13 @@ class Pump:
                 # to see a batch it shares: then its diff starts from nothing, since no vector says what it has.
                 waits = self._room.waits_to_see(session)
                 outbox.fall_behind(EMPTY_STATE_VECTOR if waits else await self._document.state_vector())
+            elif outbox.flow is Flow.DRAINED and session.settled < session.received:
+                # Its diff would hold what it wrote and is not saved yet, and be taken for the confirmation.
+                self._postponed[session] = outbox
             elif outbox.flow is Flow.DRAINED:
                 self._counters.slow_reader_diffs += 1
-                diff = await self._document.diff(outbox.state_vector or EMPTY_STATE_VECTOR)
+                vector = None if outbox.echo_left_out else outbox.state_vector
+                diff = await self._document.diff(vector or EMPTY_STATE_VECTOR)
                 outbox.catch_up()
                 outbox.write(Frame(encode(Update(diff.update))))
                 outbox.write(Frame(encode(Awareness(self._room.awareness.all()))))

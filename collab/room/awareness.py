@@ -168,7 +168,7 @@ class AwarenessTable:
             if entry.state is None:
                 return False
         elif known.state is None:
-            if session.joined_at < known.heard_at or entry.state is None:
+            if entry.state is None or (session.joined_at < known.heard_at and entry.clock <= known.clock):
                 return False  # somebody who saw it leave repeats what it last saw
             if entry.clock == known.clock:
                 # Gone and back with an unchanged clock: those who removed it would never show it again

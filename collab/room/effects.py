@@ -53,6 +53,8 @@ class Receipt:
     """When the oldest of them arrived; monotonic seconds."""
     echo: Update | None = None
     """What their authors get to see only now (SPEC R4)."""
+    unproven: frozenset[Session] = frozenset()
+    """Authors whose part waits for something the log may lack: they are confirmed by their next SyncStep2 (SPEC K6)."""
     after: int = 0
     """`Foreign.newest` when they came into the document: they may depend on updates of other nodes up to that one."""
     adopts: tuple[ForeignUpdate, ...] = ()

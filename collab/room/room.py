@@ -144,20 +144,24 @@ class Room:
     def integrated(self, batch: Integrated) -> list[Effect]:
         """Fan out what is new, record it, and see that everything settles in order."""
         effects: list[Effect] = []
+        unproven = frozenset(proposal.session for proposal in batch.waiting)
         if batch.taken and batch.merged is not None:
-            effects += self._taken(batch.taken, Update(batch.merged))
+            effects += self._taken(batch.taken, Update(batch.merged), unproven)
+        for proposal in batch.waiting:
+            proposal.session.expect_sync(Update(proposal.update))
         effects += (Greet(proposal.session) for proposal in batch.waiting if self._ask_again(proposal.session))
         effects += (self._repeated(proposal, proposal in batch.structless) for proposal in batch.repeated)
         effects += (Disconnect(proposal.session, code, detail) for proposal, code, detail in batch.refused)
         return effects
 
-    def _taken(self, taken: tuple[Proposal, ...], merged: Update) -> Iterable[Effect]:
+    def _taken(self, taken: tuple[Proposal, ...], merged: Update, unproven: frozenset[Session]) -> Iterable[Effect]:
         authors = {proposal.session: None for proposal in taken}
         receipt = Receipt(
             updates=tuple((proposal.update, proposal.session.identity.subject) for proposal in taken),
             writes=tuple((proposal.session, proposal.number) for proposal in taken),
             arrived_at=taken[0].arrived_at,
             echo=merged,
+            unproven=unproven,
             after=self.foreign.newest,
         )
         for author in authors:
@@ -234,25 +238,27 @@ class Room:
                 authors[session] = None
         effects: list[Effect] = []
         if receipt.echo is not None:
-            confirmed = tuple(session for session in authors if not session.speaks_sync_status or session.held)
+            waited = [session for session in authors if not session.speaks_sync_status or session.held]
+            confirmed = tuple(session for session in waited if session not in receipt.unproven)
             if confirmed:
                 effects.append(Echo(receipt.echo, confirmed))
+            for session in waited:
+                if session in receipt.unproven:
+                    effects += _others_updates(receipt, session)
         for session in authors:
             effects += self._release(session, receipt)
+            proved = session.take_proved()
+            if not session.speaks_sync_status:
+                effects += (Echo(update, (session,)) for update in proved)
             effects += self._due_status(session)
         return effects
 
     def delayed(self, receipt: Receipt) -> list[Effect]:
         """The commit is taking long: let the authors of a shared batch see each other's edits meanwhile (SPEC R8)."""
         effects: list[Effect] = []
-        authors = [session for session, _ in receipt.writes]
-        for reader in dict.fromkeys(authors):
+        for reader in dict.fromkeys(session for session, _ in receipt.writes):
             if reader.held and reader.held[0][0] is receipt:
-                effects += (
-                    Send(reader, Update(update))
-                    for (update, _), author in zip(receipt.updates, authors, strict=True)
-                    if author is not reader
-                )
+                effects += _others_updates(receipt, reader)
                 effects += self._release(reader, receipt)
         return effects
 
@@ -276,10 +282,10 @@ class Room:
         """``node`` brought this into the document; it is not known to have committed it."""
         self.foreign.hear(node, message, now)
 
-    def resynced(self, update: bytes, merged: bytes, now: float) -> list[Effect]:
-        """A resync brought something new. Nobody can tell whether it is in the log, so it is recorded here."""
+    def resynced(self, update: bytes, now: float) -> list[Effect]:
+        """A resync brought this, and nobody can tell whether it is in the log: it is shown, and recorded here."""
         receipt = Receipt(((update, None),), (), now, after=self.foreign.newest)
-        return [self._show(Update(merged)), Record(receipt)]
+        return [self._show(Update(update)), Record(receipt)]
 
     def peer_committed(self, node: str, through: int) -> list[Effect]:
         """What ``node`` brought is in the log, up to its log entry of this number."""
@@ -337,3 +343,12 @@ class Room:
             for session in self.sessions
             if session.waiting_since is not None and now - session.waiting_since >= STATUS_PATIENCE
         ]
+
+
+def _others_updates(receipt: Receipt, reader: Session) -> list[Effect]:
+    """What the others wrote of a batch that ``reader`` shares."""
+    return [
+        Send(reader, Update(update))
+        for (update, _), (author, _) in zip(receipt.updates, receipt.writes, strict=True)
+        if author is not reader
+    ]

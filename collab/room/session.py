@@ -54,7 +54,7 @@ class Session:
     speaks_sync_status: bool = False
     """It sent a message 102, so it needs no echo of its own updates to know what is saved."""
     synced: bool = False
-    """Its first SyncStep2 has arrived: whatever it had when it connected is now on its way to the log."""
+    """The SyncStep2 it was asked for has arrived: whatever it had when it was asked is now on its way to the log."""
     received: int = 0
     settled: int = 0
     greeted: bool = False
@@ -63,6 +63,10 @@ class Session:
     """It was asked for what its last, still waiting update depends on."""
     refused_writes: int = 0
     unknown_messages: int = 0
+    proved_by: int = 0
+    """Number of the awaited SyncStep2, once it has arrived."""
+    unproven: list[Update] = field(default_factory=list)
+    """Updates of it that waited for something when they came, and are not confirmed yet."""
     held: deque[tuple[object, Update]] = field(default_factory=deque)
     """Broadcasts held back to keep their order: what others wrote after a batch this session shares and sees only
     after its commit. With each the receipt it waits for, or None when it only waits for those before it."""
@@ -90,12 +94,25 @@ class Session:
             released.append(self.held.popleft()[1])
         return released
 
+    def expect_sync(self, update: Update) -> None:
+        """``update`` of it waits for something; its answer to the question for that proves it saved (SPEC K6)."""
+        self.synced = False
+        self.unproven.append(update)
+
     def first_sync(self) -> None:
-        """Note the first SyncStep2 as the newest write: statuses that came before it wait for it too (SPEC K3)."""
+        """Note the awaited SyncStep2 as the newest write: statuses that came before it wait for it too (SPEC K3)."""
         if self.synced:
             return
         self.synced = True
+        self.proved_by = self.received
         self.waiting = deque((self.received, version) for _, version in self.waiting)
+
+    def take_proved(self) -> list[Update]:
+        """Those of its updates that waited for something and are saved now with all they waited for."""
+        if not self.unproven or not self.synced or self.settled < self.proved_by:
+            return []
+        proved, self.unproven = self.unproven, []
+        return proved
 
     def take_due_version(self) -> bytes | None:
         """The newest version whose writes have all settled; older ones need no echo of their own."""

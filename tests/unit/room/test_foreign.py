@@ -137,7 +137,7 @@ def test_k5_word_of_a_commit_may_come_before_the_update() -> None:
 def test_k5_what_a_resync_brought_is_recorded_here() -> None:
     room = Room("d")
     ann = writer(room)
-    brought = recorded(room.resynced(THEIRS, THEIRS, 1.0))
+    brought = recorded(room.resynced(THEIRS, 1.0))
     assert brought.updates == ((THEIRS, None),)
     after = taken(room, ann, A)
     assert room.committed(brought) == [Saved(brought)]

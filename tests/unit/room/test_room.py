@@ -238,6 +238,20 @@ def test_r9_an_update_that_waits_is_taken_and_its_sender_asked_once() -> None:
     assert Greet(ann) in effects, "something was taken in between, so it may be asked again"
 
 
+def test_k6_a_waiting_update_is_confirmed_by_the_sync_step_2_that_brings_what_it_waits_for() -> None:
+    room = Room("d")
+    ann, ben = joined(room, Grant.WRITE, Grant.WRITE)
+    settle(room, sync(room, ann))
+    settle(room, sync(room, ben))
+    waiting, other = write(room, ann, A), write(room, ben, B)
+    room.receive(ann, SyncStatus(b"\x01"), 1.0)
+    ann.speaks_sync_status = False
+    receipt = recorded(room.integrated(Integrated(taken=(waiting, other), merged=AB, waiting=(waiting,))))
+    assert committed(room, receipt) == [Echo(Update(AB), (ben,)), Send(ann, Update(B))], "ann hears of ben, not of A"
+    effects = settle(room, sync(room, ann))
+    assert effects == [Echo(Update(A), (ann,)), Send(ann, SyncStatus(b"\x01"))]
+
+
 def test_r10_k4_a_repetition_is_confirmed_after_what_it_repeats() -> None:
     room = Room("d")
     (ann,) = joined(room, Grant.WRITE)
