@@ -21,6 +21,8 @@ ENV_PREFIX = "COLLAB_"
 MIN_SECRET_BYTES = 32
 """RFC 7518 section 3.2: an HS256 key is at least as long as its hash."""
 _ORIGIN = re.compile(r"https?://[^/?#\s@]+")
+MIN_BUS_SECRET_BYTES = 16
+"""Of a message's signature 16 bytes are kept; a shorter key would be easier to guess than that."""
 _DATABASE_SCHEMES = ("sqlite", "postgresql", "postgres")
 _KIB, _MIB = 1024, 1024 * 1024
 
@@ -34,9 +36,6 @@ class Settings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 lets the system choose.")
-    workers: int = Field(
-        default=1, ge=1, le=256, description="Node processes. More than one needs a bus they all share."
-    )
     public_url: str | None = Field(
         default=None,
         description="Where browsers reach this server, when a proxy stands in front. Its origin is then allowed too.",
@@ -51,6 +50,27 @@ class Settings(BaseSettings):
     )
     migrate: bool = Field(
         default=False, description="Bring a PostgreSQL schema up to date at start. SQLite always does so by itself."
+    )
+
+    redis: SecretStr | None = Field(
+        default=None,
+        description="Redis over which the nodes of one deployment hear of each other: redis://, rediss:// (TLS) or "
+        "unix://. Unset: this node has no others. A URL with a password belongs in the environment.",
+    )
+    redis_prefix: str = Field(
+        default="collab",
+        pattern=r"^[A-Za-z0-9._:{}-]{1,64}$",
+        description="Begins every channel's name; the same on all nodes, and no other deployment's on that Redis.",
+    )
+    redis_sharded: bool = Field(
+        default=False,
+        description="Use sharded channels (Redis 7). All nodes talk to the one server of COLLAB_REDIS; in a Redis "
+        "Cluster that must be the one that has the channels, so the prefix must be in braces, such as {collab}.",
+    )
+    bus_secret: SecretStr | None = Field(
+        default=None,
+        description="Signs what nodes tell each other, at least 16 bytes, the same on all nodes. Unset: whoever can "
+        "publish in that Redis can write into documents.",
     )
 
     auth: Literal["open", "jwt"] = Field(
@@ -113,6 +133,11 @@ class Settings(BaseSettings):
     drain_timeout_s: float = Field(
         default=20.0, gt=0, description="Longest wait at shutdown for everything to be saved."
     )
+    drain_spread_s: float = Field(
+        default=5.0,
+        ge=0,
+        description="Longest time over which a node that shuts down sends its sessions away, a document at a time.",
+    )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level that is logged."
@@ -147,12 +172,22 @@ class Settings(BaseSettings):
             raise ValueError("a database is sqlite:///path or postgresql://user:password@host/name")
         return value
 
+    @field_validator("redis")
+    @classmethod
+    def _check_redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.match(r"(rediss?|unix)://.", value.get_secret_value()):
+            raise ValueError("a Redis is redis://host:port/0, rediss://host:port/0 or unix:///path")
+        return value
+
     @property
     def database_shown(self) -> str:
         """The database URL fit for eyes and logs: without the password and the query."""
-        url = urlsplit(self.database.get_secret_value())
-        user, at, host = url.netloc.rpartition("@")
-        return f"{url.scheme}://{user.partition(':')[0]}{at}{host}{url.path}"
+        return _shown_url(self.database)
+
+    @property
+    def redis_shown(self) -> str | None:
+        """The same of the Redis URL, where there is one."""
+        return None if self.redis is None else _shown_url(self.redis)
 
     @property
     def is_loopback(self) -> bool:
@@ -175,24 +210,34 @@ class Settings(BaseSettings):
                 "set COLLAB_AUTH=jwt, listen on 127.0.0.1, or say COLLAB_ALLOW_OPEN_AUTH=true."
             )
         if self.auth == "jwt":
-            yield from _secret_objections(self.jwt_secret)
-        if self.workers > 1:
-            yield "More than one worker needs a bus that all share, and none is configured: set COLLAB_WORKERS=1."
+            if self.jwt_secret is None:
+                yield "With auth=jwt the key of the tokens must be in COLLAB_JWT_SECRET."
+            else:
+                yield from _secret_objections("COLLAB_JWT_SECRET", self.jwt_secret, MIN_SECRET_BYTES)
+        if self.redis is not None and self.database.get_secret_value().startswith("sqlite"):
+            yield "Nodes with COLLAB_REDIS share one PostgreSQL: set COLLAB_DATABASE, SQLite serves a single node."
+        if self.bus_secret is not None:
+            yield from _secret_objections("COLLAB_BUS_SECRET", self.bus_secret, MIN_BUS_SECRET_BYTES)
         if self.max_frame_bytes_before_auth > self.max_frame_bytes:
             yield "COLLAB_MAX_FRAME_BYTES_BEFORE_AUTH is larger than COLLAB_MAX_FRAME_BYTES."
+        if self.drain_spread_s >= self.drain_timeout_s:
+            yield "COLLAB_DRAIN_SPREAD_S is not less than COLLAB_DRAIN_TIMEOUT_S."
         if self.unsaved_bytes_per_room > self.unsaved_bytes:
             yield "COLLAB_UNSAVED_BYTES_PER_ROOM is larger than COLLAB_UNSAVED_BYTES."
 
 
-def _secret_objections(secret: SecretStr | None) -> Iterator[str]:
-    if secret is None:
-        yield "With auth=jwt the key of the tokens must be in COLLAB_JWT_SECRET."
-        return
+def _secret_objections(variable: str, secret: SecretStr, least: int) -> Iterator[str]:
     raw = secret.get_secret_value().encode()
-    if len(raw) < MIN_SECRET_BYTES:
-        yield f"COLLAB_JWT_SECRET has {len(raw)} bytes; at least {MIN_SECRET_BYTES} are needed."
+    if len(raw) < least:
+        yield f"{variable} has {len(raw)} bytes; at least {least} are needed."
     elif len(set(raw)) < 8:
-        yield "COLLAB_JWT_SECRET looks like a placeholder: use random bytes, for example from `openssl rand -hex 32`."
+        yield f"{variable} looks like a placeholder: use random bytes, for example from `openssl rand -hex 32`."
+
+
+def _shown_url(secret: SecretStr) -> str:
+    url = urlsplit(secret.get_secret_value())
+    user, at, host = url.netloc.rpartition("@")
+    return f"{url.scheme}://{user.partition(':')[0]}{at}{host}{url.path}"
 
 
 class Setting(NamedTuple):

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import random
+import secrets
 from dataclasses import dataclass
 from enum import Enum
 from importlib.metadata import PackageNotFoundError, version
@@ -57,7 +59,10 @@ def doctor(
         str | None, typer.Option(envvar="COLLAB_DATABASE", help="Database to look at; default: the configured one.")
     ] = None,
 ) -> None:
-    """Check this machine, the settings, the database and the engine. Exit code 1 when something must be changed."""
+    """Check this machine, the settings, the database, Redis and the engine.
+
+    Exit code 1 when something must be changed.
+    """
     wanted = settings(database=database)
     findings = asyncio.run(examine(wanted))
     for found in findings:
@@ -71,6 +76,7 @@ async def examine(wanted: Settings) -> list[Finding]:
     findings = [*_versions(), *_settings(wanted, os.environ), *_limits(wanted), *_page(wanted)]
     async for found in _database(wanted):
         findings.append(found)  # noqa: PERF401 - an async comprehension would hide that each waits
+    findings += await _redis(wanted)
     findings.append(await _engine(wanted))
     return findings
 
@@ -122,18 +128,15 @@ def _limits(wanted: Settings) -> Iterator[Finding]:
         import resource
     except ImportError:  # not on Windows
         return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)  # a server raises the soft limit by itself
     needed = wanted.max_sessions + 200
-    if soft == resource.RLIM_INFINITY or soft >= needed:
-        yield Finding(Level.OK, "files", f"{soft} open files are allowed.")
+    if most == resource.RLIM_INFINITY or most >= needed:
+        yield Finding(Level.OK, "files", f"{most} open files are allowed.")
     else:
-        raised = (
-            "raise it with `ulimit -n`" if hard == resource.RLIM_INFINITY or hard >= needed else "have root raise it"
-        )
         yield Finding(
             Level.WARN,
             "files",
-            f"{soft} open files are allowed, but {wanted.max_sessions} sessions need {needed}: {raised}.",
+            f"{most} open files are allowed, but {wanted.max_sessions} sessions need {needed}: have root raise it.",
         )
     core, _ = resource.getrlimit(resource.RLIMIT_CORE)
     if core != 0:
@@ -189,6 +192,36 @@ def _sqlite_file(path: Path) -> Finding | None:
     if not path.exists():
         return Finding(Level.OK, "database", f"{path} will be made when the server starts.")
     return None
+
+
+async def _redis(wanted: Settings) -> list[Finding]:
+    from collab.bus.redis import try_out
+
+    if wanted.redis is None:
+        return []
+    secret = wanted.bus_secret.get_secret_value().encode() if wanted.bus_secret else None
+    findings = []
+    try:
+        seconds = await try_out(
+            wanted.redis.get_secret_value(),
+            node=f"doctor-{secrets.token_hex(4)}",
+            rng=random.Random(),  # noqa: S311 - jitter, not secrets
+            prefix=wanted.redis_prefix,
+            sharded=wanted.redis_sharded,
+            secret=secret,
+        )
+    except CollabError as error:
+        findings.append(Finding(Level.BAD, "redis", f"{wanted.redis_shown} carries nothing: {str(error).rstrip('.')}."))
+    else:
+        took = f"{seconds * 1000:.1f} ms from node to node"
+        findings.append(Finding(Level.OK, "redis", f"{wanted.redis_shown} carries messages, {took}."))
+    if secret is None:
+        findings.append(
+            Finding(
+                Level.WARN, "redis", "COLLAB_BUS_SECRET is not set: whoever reaches Redis can write into documents."
+            )
+        )
+    return findings
 
 
 async def _engine(wanted: Settings) -> Finding:

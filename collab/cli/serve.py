@@ -14,15 +14,15 @@ from collab.settings import describe
 if TYPE_CHECKING:
     from collab.settings import Setting, Settings
 
-_NOT_ON_THE_COMMAND_LINE = frozenset({"jwt_secret"})
+_NOT_ON_THE_COMMAND_LINE = frozenset({"jwt_secret", "bus_secret"})
 """Every user of the machine can read a command line."""
 
 
 def serve(**given: Any) -> None:
     """Serve documents over WebSocket and REST, and the editor page.
 
-    Every option can be set as an environment variable too; COLLAB_JWT_SECRET only there. Stop with Ctrl-C or
-    SIGTERM: what is unsaved is saved first.
+    Every option can be set as an environment variable too; COLLAB_JWT_SECRET and COLLAB_BUS_SECRET only there. Stop
+    with Ctrl-C or SIGTERM: what is unsaved is saved first.
     """
     wanted = settings(**given)
     if objections := wanted.objections():
@@ -45,6 +45,7 @@ def banner(wanted: Settings) -> list[str]:
         f"collab {__version__}",
         f"  Editor    {address(wanted)}" if wanted.serve_page else f"  Address   {address(wanted)}",
         f"  Database  {wanted.database_shown}",
+        f"  Bus       {wanted.redis_shown or 'none: this node has no others'}",
         f"  Access    {_access(wanted)}",
     ]
 

@@ -160,4 +160,5 @@ def _limits(settings: Settings) -> HubLimits:
         ),
         unload_after=settings.unload_after_s,
         compact_after_updates=settings.compact_after_updates,
+        drain_spread=settings.drain_spread_s,
     )

@@ -32,6 +32,8 @@ _GAUGES = {
     "rooms": "Documents in memory now.",
     "queue_bytes": "Bytes waiting for slow readers now.",
     "unsaved_bytes": "Bytes of updates waiting for their commit now.",
+    "bus_connected": "1 while this node hears the others and they hear it, and where there are no others; else 0.",
+    "nodes": "Other nodes alive now.",
 }
 _TOTALS = {
     "connections_opened": "WebSockets opened.",
@@ -45,6 +47,13 @@ _TOTALS = {
     "rows": "Updates committed.",
     "store_failures": "Commits that failed and were repeated.",
     "compactions": "Update logs folded into snapshots.",
+    "bus_published": "Messages to other nodes that the bus took.",
+    "bus_received": "Good messages of other nodes.",
+    "bus_dropped": "Messages to other nodes given up because too many waited, or because they waited too long.",
+    "bus_bad_envelopes": "Messages on the bus that were changed, signed with another secret, or of another version.",
+    "bus_reconnects": "Times the bus was lost and found again.",
+    "adopted": "Updates of other nodes written to the log here.",
+    "followed": "Updates read from the log because nobody told of them.",
     "damage": "Snapshots and rows passed over because their checksum failed.",
 }
 _KINDS = {
@@ -52,6 +61,7 @@ _KINDS = {
     "updates": ("verdict", "Updates by what the engine said of them."),
     "closes": ("code", "WebSockets closed by this server, by close code."),
     "denials": ("status", "WebSocket upgrades refused, by HTTP status."),
+    "resyncs": ("cause", "Questions to other nodes for what is missing here, by what raised the doubt."),
 }
 
 

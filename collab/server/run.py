@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -55,6 +56,17 @@ def _spare_the_garbage_collector() -> None:
     gc.set_threshold(100_000, 50, 100)
 
 
+def _take_all_descriptors() -> None:
+    """Raise the soft limit of open files to the hard one: it is 1,024 in most shells, and a session is a file."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def serve(settings: Settings) -> bool:
     """Run until a signal comes; True when everything was saved by the end."""
     set_up(settings.log_level, settings.log_format)
@@ -75,6 +87,7 @@ def serve(settings: Settings) -> bool:
         timeout_graceful_shutdown=5,
     )
     server = DrainingServer(config, node)
+    _take_all_descriptors()
     _spare_the_garbage_collector()
     server.run()
     return server.started and server.saved

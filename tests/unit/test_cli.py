@@ -20,8 +20,12 @@ from collab.cli import app, doctor
 from collab.settings import Settings, describe
 from collab.store import open_store
 from collab.store.port import LogEntry
+from tests.support.redis import RedisServer, redis_server
+
+__all__ = ["redis_server"]
 
 SECRET = "k3Zp0s9QwX7vB2nM5cR8tY1uI4oL6aD_"
+SECRETS = {"jwt_secret", "bus_secret"}
 LISTED: dict[str, Any] = {
     "name": "d",
     "file": "00000001.update",
@@ -69,9 +73,18 @@ class TestServe:
         assert "postgresql://u@db/x" in said
         assert "open: this machine may" in said
         assert "hunter2" not in said
+        assert "this node has no others" in said
         assert served[0].port == 9000
 
-    @pytest.mark.parametrize("setting", [s for s in describe() if s.name != "jwt_secret"], ids=lambda s: s.name)
+    def test_it_says_over_which_redis_nodes_talk(self, run: Run, served: list[Settings]) -> None:
+        url = "redis://:hunter2@cache/0"
+        said = run("serve", "--redis", url, COLLAB_DATABASE="postgresql://u@db/x").stderr
+        assert "Bus       redis://@cache/0" in said
+        assert "hunter2" not in said
+        assert served[0].redis is not None
+        assert served[0].redis.get_secret_value() == url
+
+    @pytest.mark.parametrize("setting", [s for s in describe() if s.name not in SECRETS], ids=lambda s: s.name)
     def test_every_setting_is_an_option_and_a_variable(self, run: Run, served: list[Settings], setting: Any) -> None:
         option = f"--{setting.name.replace('_', '-')}"
         shown = run("serve", "--help", COLUMNS="500").output
@@ -88,14 +101,15 @@ class TestServe:
             assert served[0] == served[1]
 
     def test_secrets_have_no_option(self, run: Run) -> None:
-        assert "--jwt-secret" not in run("serve", "--help", COLUMNS="500").output
+        shown = run("serve", "--help", COLUMNS="500").output
+        assert [secret for secret in SECRETS if f"--{secret.replace('_', '-')}" in shown] == []
 
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
             (["--host", "0.0.0.0"], "COLLAB_AUTH=jwt"),
             (["--auth", "jwt"], "COLLAB_JWT_SECRET"),
-            (["--workers", "2"], "COLLAB_WORKERS=1"),
+            (["--drain-spread-s", "30"], "COLLAB_DRAIN_TIMEOUT_S"),
             (["--port", "x"], "COLLAB_PORT"),
             (["--auth", "none"], "COLLAB_AUTH"),
             (["--database", "mysql://u:hunter2@h/x"], "COLLAB_DATABASE"),
@@ -309,6 +323,9 @@ class TestDoctor:
             ({"COLLAB_DATABASE": "postgresql://u:hunter2@127.0.0.1:1/x"}, "database", "127.0.0.1"),
             ({"COLLAB_HOST": "0.0.0.0"}, "settings", "COLLAB_AUTH=jwt"),
             ({"COLLAB_AUTH": "jwt"}, "settings", "COLLAB_JWT_SECRET"),
+            ({"COLLAB_REDIS": "redis://:hunter2@127.0.0.1:1/0"}, "redis", "127.0.0.1:1/0 carries nothing"),
+            ({"COLLAB_REDIS": "redis://:hunter2@127.0.0.1/0?x=y"}, "redis", "options that redis-py knows"),
+            ({"COLLAB_REDIS": "redis://127.0.0.1:1"}, "settings", "PostgreSQL"),
         ],
     )
     def test_what_must_be_changed_fails_with_a_sentence(
@@ -317,6 +334,16 @@ class TestDoctor:
         result = run("doctor", code=1, **environment)
         assert any(line.startswith("bad") and words in line for line in self.lines(result)[subject]), result.output
         assert "hunter2" not in result.output
+
+    def test_a_redis_that_works_is_fine_and_one_that_strangers_may_use_is_a_warning(
+        self, run: Run, redis_server: RedisServer
+    ) -> None:
+        unsigned = self.lines(run("doctor", code=1, COLLAB_REDIS=redis_server.url))["redis"]
+        assert [line.partition(" ")[0] for line in unsigned] == ["ok", "warn"]
+        assert "ms from node to node" in unsigned[0]
+        assert "COLLAB_BUS_SECRET" in unsigned[1]
+        signed = {"COLLAB_REDIS": redis_server.url, "COLLAB_BUS_SECRET": SECRET, "COLLAB_REDIS_SHARDED": "true"}
+        assert [line.partition(" ")[0] for line in self.lines(run("doctor", code=1, **signed))["redis"]] == ["ok"]
 
     def test_a_misspelt_variable_is_named(self, run: Run) -> None:
         assert any("COLLAB_DATBASE" in line for line in self.lines(run("doctor", COLLAB_DATBASE="x"))["settings"])

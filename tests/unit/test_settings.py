@@ -68,9 +68,14 @@ def test_k05_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     for text in (repr(settings), str(settings), settings.model_dump_json(), settings.database_shown):
         assert "hunter2" not in text
         assert SECRET.get_secret_value() not in text
+    settings = Settings(redis=SecretStr("redis://:hunter2@cache/0?password=hunter2"), bus_secret=SecretStr("hunter2"))
+    for text in (repr(settings), settings.model_dump_json(), str(settings.redis_shown), *settings.objections()):
+        assert "hunter2" not in text
     monkeypatch.setenv("COLLAB_DATABASE", "mysql://u:hunter2@db/x")
+    monkeypatch.setenv("COLLAB_REDIS", "http://u:hunter2@cache")
     with pytest.raises(ValidationError) as caught:
         Settings()
+    assert {problem["loc"] for problem in caught.value.errors()} == {("database",), ("redis",)}
     for text in (str(caught.value), *sentences(caught.value)):
         assert "hunter2" not in text
 
@@ -86,6 +91,26 @@ def test_k05_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_database_is_shown_by_place_and_user(url: str, shown: str) -> None:
     assert Settings(database=SecretStr(url)).database_shown == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://cache:6379/0", "redis://cache:6379/0"),
+        ("rediss://:p@cache", "rediss://@cache"),
+        ("redis://u:p@cache/1?ssl_ca_certs=x", "redis://u@cache/1"),
+        ("unix:///run/redis.sock?password=p", "unix:///run/redis.sock"),
+    ],
+)
+def test_a_redis_is_shown_by_place_and_user(url: str, shown: str) -> None:
+    assert Settings(redis=SecretStr(url)).redis_shown == shown
+    assert Settings().redis_shown is None
+
+
+@pytest.mark.parametrize("given", [{"redis": "cache:6379"}, {"redis": "redis://"}, {"redis_prefix": "a b"}])
+def test_what_is_no_redis_and_no_prefix_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Settings(**given)
 
 
 def test_origins_are_read_from_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +134,10 @@ def test_what_is_no_origin_is_refused(origin: str) -> None:
         ({"auth": "jwt"}, "COLLAB_JWT_SECRET"),
         ({"auth": "jwt", "jwt_secret": "short"}, "32"),
         ({"auth": "jwt", "jwt_secret": "x" * 40}, "placeholder"),
-        ({"workers": 2}, "COLLAB_WORKERS"),
+        ({"drain_spread_s": 20}, "COLLAB_DRAIN_SPREAD_S"),
+        ({"redis": "redis://cache"}, "PostgreSQL"),
+        ({"bus_secret": "15 bytes ......"}, "16"),
+        ({"bus_secret": "x" * 16}, "placeholder"),
         ({"max_frame_bytes": 2048}, "COLLAB_MAX_FRAME_BYTES"),
         ({"unsaved_bytes_per_room": 2**40}, "COLLAB_UNSAVED_BYTES"),
     ],
@@ -128,6 +156,8 @@ def test_k01_what_must_not_be_served_is_refused_with_a_sentence(given: dict[str,
         {"host": "::1"},
         {"host": "127.9.9.9"},
         {"host": "localhost"},
+        {"redis": "redis://cache", "database": "postgresql://u:p@db/x"},
+        {"redis": "redis://cache", "database": "postgresql://db/x", "bus_secret": "16 bytes ......."},
     ],
 )
 def test_what_is_safe_enough_may_be_served(given: dict[str, Any]) -> None:
