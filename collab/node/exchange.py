@@ -39,6 +39,9 @@ MAX_VECTOR_BYTES = 4096
 PEER_FORGOTTEN_AFTER = 60.0
 """Seconds without a word after which nothing is sent for another node's room; it asks when it is still there."""
 
+MAX_CARRIED_BYTES = 4 * 1024 * 1024
+"""Larger updates are left to the log follower: a few of them would overflow the bus's buffers, and all else in them."""
+
 ASK_EVERY = 1.0
 """Seconds between two questions to one node."""
 
@@ -114,6 +117,7 @@ class Exchange:
         self._peers: dict[str, _Peer] = {}
         self._through = 0
         self._rows: list[tuple[int, int]] = []
+        self._left_to_log: set[int] = set()
         self._telling = False
         self._asked_everybody_at = float("-inf")
         self._ask_everybody_at: float | None = None
@@ -142,7 +146,9 @@ class Exchange:
     def tell_update(self, update: bytes, first: int, count: int) -> None:
         """What this node's sessions wrote, as log entries ``first`` and the following."""
         self._changed_at = self._loop.time()
-        if self._peers:
+        if len(update) > MAX_CARRIED_BYTES:
+            self._left_to_log.add(first)
+        elif self._peers:
             self._publish(Kind.UPDATE, PeerUpdate(first, count, update))
 
     def tell_awareness(self, entries: tuple[PeerEntry, ...]) -> None:
@@ -150,12 +156,14 @@ class Exchange:
         if self._peers:
             self._publish(Kind.AWARENESS, PeerAwareness(entries))
 
-    def tell_committed(self, through: int, first_seq: int | None, count: int) -> None:
-        """Log entries up to ``through`` are committed, the last ``count`` of them as rows from ``first_seq`` on."""
-        self._through = max(self._through, through)
+    def tell_committed(self, first: int, count: int, first_seq: int | None) -> None:
+        """The ``count`` log entries from ``first`` on are committed, as rows from ``first_seq`` on."""
+        self._through = max(self._through, first + count - 1)
+        told = first not in self._left_to_log
+        self._left_to_log.discard(first)
         if not self._peers:
             return
-        if first_seq is not None:
+        if first_seq is not None and told:
             self._rows.append((first_seq, count))
         if not self._telling:
             self._telling = True
@@ -289,6 +297,8 @@ class Exchange:
         mine = await document.digest()
         same = ask.hash == mine.hash
         update = EMPTY_UPDATE if same else (await document.diff(ask.state_vector)).update
+        if len(update) > MAX_CARRIED_BYTES:
+            update = EMPTY_UPDATE
         entries = self._room.awareness.owned_here(self._loop.time())
         self._publish(Kind.ANSWER, PeerAnswer(self._sequence, same, update, self._through, entries), to=node)
         peer = self._peers.get(node)

@@ -304,7 +304,7 @@ class LiveRoom:
         if count and first_seq is not None:
             self.view.add(first_seq, count)
         if receipt.updates and number is not None:
-            self._exchange.tell_committed(number + count - 1, first_seq, count)
+            self._exchange.tell_committed(number, count, first_seq)
         self._perform(self._room.committed(receipt))
         self._settled.set()
         if self._room.waits_for_peers and self._adopting_at is None:

@@ -271,3 +271,16 @@ async def test_n10_two_nodes_that_open_at_once_find_each_other(build: Build) -> 
     ann.send(Update(Writer().type("a")))
     ben.send(Update(Writer().type("b")))
     await until(lambda: all(len(text_of(*client.connection.updates())) == 2 for client in (ann, ben)))
+
+
+async def test_n11_an_update_too_large_for_the_bus_crosses_by_the_log(build: Build) -> None:
+    world = World(build, QUICK)
+    ann, ben = await world.enter(0, "ann"), await world.enter(1, "ben")
+    writer = Writer()
+    large = "x" * (5 * 1024 * 1024)
+    ann.send(Update(writer.type("small ")))
+    await until(lambda: saw(ben, "small "))
+    ann.send(Update(writer.type(large)))
+    await until(lambda: len(text_of(*ben.connection.updates())) == len(large) + 6)
+    assert not any(len(envelope.payload) > len(large) for envelope in world.bus.carried)
+    assert world.nodes[1].counters.followed >= 1
