@@ -8,13 +8,14 @@ import os
 import platform
 import subprocess
 import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import install, report, servers
+from benchmarks import install, report, servers, services
 from benchmarks.load import Cores
-from benchmarks.scenarios import SCENARIOS, Bench
+from benchmarks.scenarios import SCENARIOS, TWO_NODES, Bench
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,9 +33,10 @@ def main() -> int:
     try:
         generator = install.compile_generator()
         node = install.find_node()
-        candidates = _candidates(chosen.servers, node, chosen.collab_database)
+        candidates = _candidates(chosen, node)
+        services.versions(candidates.services)  # fails now rather than after half an hour
         cores = _cores(chosen.cores)
-    except (install.Missing, servers.ServerFailed) as error:
+    except (install.Missing, services.ServerFailed) as error:
         print(error, file=sys.stderr)
         return 1
     os.sched_setaffinity(0, {cores.generator})
@@ -44,8 +46,8 @@ def main() -> int:
     for number in range(1, chosen.rounds + 1):
         for scenario in chosen.scenarios:
             print(f"round {number} of {chosen.rounds}: {scenario}", file=sys.stderr, flush=True)
-            _measure(bench, candidates, scenario, samples, ramps)
-    _write(chosen.output, samples, ramps, candidates, _facts(node, candidates, cores, chosen))
+            _measure(bench, candidates.of(scenario), scenario, samples, ramps)
+    _write(chosen.output, samples, ramps, candidates.names, _facts(node, candidates, cores, chosen))
     return 0
 
 
@@ -62,14 +64,47 @@ def _measure(
         ramps.setdefault(name, []).append(ramp)
 
 
-def _candidates(names: list[str], node: Node, database: str | None) -> list[Server]:
-    peers = install.install_peers(node) if set(names) - {"collab"} else Path()
-    made = {
-        "collab": lambda: servers.collab(database),
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The servers that are measured, in the order they were asked for."""
+
+    alone: list[Server]
+    with_nodes: list[Server]
+    """Those that run as two nodes, in that form."""
+
+    def of(self, scenario: str) -> list[Server]:
+        """Whom a scenario measures."""
+        return self.with_nodes if scenario in TWO_NODES else self.alone
+
+    @property
+    def names(self) -> list[str]:
+        """Everybody who is measured at all."""
+        return list(dict.fromkeys(server.name for server in self.alone + self.with_nodes))
+
+    @property
+    def services(self) -> set[str]:
+        """What has to run beside them."""
+        return {name for server in self.with_nodes for name in server.services}
+
+
+def _candidates(chosen: argparse.Namespace, node: Node) -> Candidates:
+    peers = install.install_peers(node) if set(chosen.servers) - {"collab"} else Path()
+    alone: dict[str, Callable[[], Server]] = {
+        "collab": lambda: servers.collab(chosen.collab_database),
         "yws": lambda: servers.yws(node, peers),
         "hocuspocus": lambda: servers.hocuspocus(node, peers),
     }
-    return [made[name]() for name in names]
+    with_nodes: dict[str, Callable[[], Server]] = {
+        "collab": servers.collab_nodes,
+        "hocuspocus": lambda: servers.hocuspocus_nodes(node, peers),
+    }
+    found = Candidates(
+        [alone[name]() for name in chosen.servers] if set(chosen.scenarios) - TWO_NODES else [],
+        [with_nodes[name]() for name in chosen.servers if name in with_nodes and TWO_NODES & set(chosen.scenarios)],
+    )
+    if not found.names:
+        raise install.Missing(f"None of these runs as two nodes: {', '.join(chosen.servers)}.")
+    return found
 
 
 def _cores(wanted: str | None) -> Cores:
@@ -79,19 +114,26 @@ def _cores(wanted: str | None) -> Cores:
     return Cores(*numbers)
 
 
-def _facts(node: Node, candidates: list[Server], cores: Cores, chosen: argparse.Namespace) -> dict[str, str]:
+def _facts(node: Node, candidates: Candidates, cores: Cores, chosen: argparse.Namespace) -> dict[str, str]:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=install.HERE, capture_output=True, text=True, check=False
     ).stdout.strip()
-    return {
+    facts = {
         "when": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": commit or "none yet",
         "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
         "software": f"Python {platform.python_version()}, Node {node.version}",
-        "servers": "; ".join(f"{server.name} = {server.version}" for server in candidates),
+        "servers": _named(candidates.alone),
+        "two nodes": _named(candidates.with_nodes),
+        "between the nodes": services.versions(candidates.services),
         "cores": f"server {cores.server}, generator {cores.generator}",
         "rounds": f"{chosen.rounds}{', quick' if chosen.quick else ''}; figures are medians over them",
     }
+    return {name: fact for name, fact in facts.items() if fact}
+
+
+def _named(found: list[Server]) -> str:
+    return "; ".join(f"{server.name} = {server.version}" for server in found)
 
 
 def _processor() -> str:
@@ -103,10 +145,10 @@ def _write(
     output: Path | None,
     samples: report.Samples,
     ramps: report.Ramps,
-    candidates: list[Server],
+    names: list[str],
     facts: dict[str, str],
 ) -> None:
-    text = report.markdown(samples, ramps, [server.name for server in candidates], facts)
+    text = report.markdown(samples, ramps, names, facts)
     path = output or RESULTS / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ.md")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_suffix(".md").write_text(text)

@@ -60,6 +60,9 @@ class Sample:
     """From the first measured send to the last delivery, or to the end of the wait for it."""
     deliveries: int = 0
     server_cpu_ms: float = 0.0
+    """Of everything on the server's core that belongs to it: its nodes, and what they share there."""
+    service_cpu_ms: dict[str, float] = field(default_factory=dict)
+    """Of each service that the nodes share, whether it is part of the above or not."""
     base_kib: float = 0.0
     """Memory of the server before anybody connected."""
     loaded_kib: float = 0.0
@@ -98,6 +101,10 @@ class Sample:
     def cpu_ms_per_1000(self) -> float:
         return self.server_cpu_ms / self.deliveries * 1000 if self.deliveries else 0.0
 
+    def service_cpu_ms_per_1000(self, name: str) -> float:
+        """What a service used: Redis as a part of the server's cost, PostgreSQL beside it."""
+        return self.service_cpu_ms.get(name, 0.0) / self.deliveries * 1000 if self.deliveries else 0.0
+
     @property
     def deliveries_per_s(self) -> float:
         return self.deliveries / self.window_s if self.window_s else 0.0
@@ -112,17 +119,35 @@ class Sample:
 
     def latency_ms(self, name: str) -> float:
         """The latency over all deliveries: `p50`, `p90`, `p99`, `mean` or `max`."""
-        return float(self.result.get("latency_ms", {}).get(name, 0.0))
+        return self._latency_ms("latency_ms", name)
+
+    def same_node_ms(self, name: str) -> float:
+        """The same over deliveries to clients of the writer's own node."""
+        return self._latency_ms("same_node_ms", name)
+
+    def other_node_ms(self, name: str) -> float:
+        """The same over deliveries to clients of another node than the writer's."""
+        return self._latency_ms("other_node_ms", name)
+
+    @property
+    def times_same_node(self) -> float:
+        """How many times the p50 within a node the p50 between nodes is."""
+        within = self.same_node_ms("p50")
+        return self.other_node_ms("p50") / within if within else 0.0
+
+    def _latency_ms(self, kind: str, name: str) -> float:
+        return float(self.result.get(kind, {}).get(name, 0.0))
 
     def as_json(self) -> dict[str, Any]:
         """Everything, with what follows from it, for the results file."""
-        derived = ("trouble", "disturbed", "cpu_ms_per_1000", "deliveries_per_s", "kib_per_connection", "cpu_ms_per_s")
+        derived = ["trouble", "disturbed", "cpu_ms_per_1000", "deliveries_per_s", "kib_per_connection", "cpu_ms_per_s"]
+        derived += ["times_same_node"] if self.times_same_node else []
         return {**asdict(self), **{name: getattr(self, name) for name in derived}}
 
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """Where the server and the generator run."""
+    """Where the server (all its nodes, and Redis between them) and the generator (beside it PostgreSQL) run."""
 
     server: int
     generator: int
@@ -130,7 +155,7 @@ class Cores:
 
 def apply(load: Load, running: Running, generator: Path, cores: Cores, *, run: str) -> Sample:
     """Puts the load on the server. `run` begins the rooms' names and must be new for each run."""
-    base_kib = proc.memory_kib(running.pid)
+    base_kib = _memory_kib(running)
     command = [str(generator), *_arguments(load, running, run)]
     process = subprocess.Popen(
         command,
@@ -150,7 +175,7 @@ def apply(load: Load, running: Running, generator: Path, cores: Cores, *, run: s
 def _arguments(load: Load, running: Running, run: str) -> list[str]:
     options: dict[str, object] = {
         "dialect": running.server.dialect,
-        "port": running.port,
+        "ports": ",".join(map(str, running.ports)),
         "path": running.server.path,
         "run": run,
         "rooms": load.rooms,
@@ -165,13 +190,24 @@ def _arguments(load: Load, running: Running, run: str) -> list[str]:
     return [part for name, value in options.items() for part in (f"--{name}", str(value))]
 
 
-def _counters(running: Running, cores: Cores) -> tuple[float, float, float]:
-    return proc.cpu_ms(running.pid), proc.core_busy_ms(cores.server), proc.core_busy_ms(cores.generator)
+def _memory_kib(running: Running) -> float:
+    return sum(map(proc.memory_kib, running.pids))
+
+
+def _counters(running: Running, cores: Cores) -> dict[str, float]:
+    """Milliseconds so far: of the nodes, of each core, and of each service under its name."""
+    return {
+        "nodes": sum(map(proc.cpu_ms, running.pids)),
+        "server core": proc.core_busy_ms(cores.server),
+        "generator core": proc.core_busy_ms(cores.generator),
+        **{service.name: proc.cpu_ms(service.pid) for service in running.services},
+    }
 
 
 def _follow(process: subprocess.Popen[str], load: Load, running: Running, cores: Cores, base_kib: float) -> Sample:
     events: dict[str, dict[str, Any]] = {}
-    before = after = (0.0, 0.0, 0.0)
+    before: dict[str, float] = {}
+    used: dict[str, float] = {}
     loaded_kib = 0.0
     assert process.stdin
     assert process.stdout
@@ -182,8 +218,8 @@ def _follow(process: subprocess.Popen[str], load: Load, running: Running, cores:
         if event["event"] == "start":
             before = _counters(running, cores)
         elif event["event"] == "stop":
-            after = _counters(running, cores)
-            loaded_kib = proc.memory_kib(running.pid)
+            used = {name: total - before[name] for name, total in _counters(running, cores).items()}
+            loaded_kib = _memory_kib(running)
             process.stdin.write("\n")
             process.stdin.flush()
     if "result" not in events:
@@ -192,17 +228,19 @@ def _follow(process: subprocess.Popen[str], load: Load, running: Running, cores:
     result = events["result"]
     window_ms = result["window_s"] * 1000
     generator_ms = result["generator_cpu_s"] * 1000
-    cpu, server_core, generator_core = (end - start for start, end in zip(before, after, strict=True))
+    server_ms = used["nodes"] + sum(used[service.name] for service in running.services if service.counted)
+    beside_ms = generator_ms + sum(used[service.name] for service in running.services if not service.counted)
     return Sample(
         synced_s=events["synced"]["seconds"],
         window_s=result["window_s"],
         deliveries=result["update_deliveries"] + result["entry_deliveries"],
-        server_cpu_ms=cpu,
+        server_cpu_ms=server_ms,
+        service_cpu_ms={service.name: used[service.name] for service in running.services},
         base_kib=base_kib,
         loaded_kib=loaded_kib,
         connections=load.connections,
         generator_share=generator_ms / window_ms,
-        foreign_server_share=max(0.0, server_core - cpu) / window_ms,
-        foreign_generator_share=max(0.0, generator_core - generator_ms) / window_ms,
+        foreign_server_share=max(0.0, used["server core"] - server_ms) / window_ms,
+        foreign_generator_share=max(0.0, used["generator core"] - beside_ms) / window_ms,
         result=result,
     )

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 _TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
-_PPID, _UTIME, _CSTIME = 1, 11, 15
+_PPID, _UTIME, _CSTIME = 1, 11, 14
 """Fields of /proc/<pid>/stat, counted behind the command's closing bracket (proc(5))."""
 
 

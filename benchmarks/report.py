@@ -11,7 +11,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from benchmarks.load import BUSY_SHARE, FOREIGN_SHARE, Sample
-from benchmarks.scenarios import TITLES, Ramp
+from benchmarks.scenarios import TITLES, TWO_NODES, Ramp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,11 +39,27 @@ IDLE = (
     Measure("CPU ms per second when idle", lambda sample: sample.cpu_ms_per_s, 1),
     Measure("MiB before anybody came", lambda sample: sample.base_kib / 1024, 0),
 )
+BETWEEN_P50 = Measure("p50 ms to clients of the other node", lambda sample: sample.other_node_ms("p50"), 2)
+WITHIN_P50 = Measure("p50 ms to clients of the same node", lambda sample: sample.same_node_ms("p50"), 2)
+BETWEEN_TIMES = Measure("p50 to the other node / p50 to the same", lambda sample: sample.times_same_node, 2)
+NODES_CPU = Measure("CPU ms per 1,000 deliveries, nodes and Redis", lambda sample: sample.cpu_ms_per_1000, 2)
+NODES = (
+    BETWEEN_P50,
+    Measure("p99 ms to clients of the other node", lambda sample: sample.other_node_ms("p99"), 2),
+    WITHIN_P50,
+    Measure("p99 ms to clients of the same node", lambda sample: sample.same_node_ms("p99"), 2),
+    BETWEEN_TIMES,
+    NODES_CPU,
+    Measure("of that Redis", lambda sample: sample.service_cpu_ms_per_1000("redis"), 2),
+    Measure("beside that PostgreSQL", lambda sample: sample.service_cpu_ms_per_1000("postgres"), 2),
+)
 SUSTAINED = Measure("deliveries/s sustained", lambda sample: sample.deliveries_per_s, 0, higher_is_better=True)
 
 
 def measures(scenario: str) -> tuple[Measure, ...]:
     """What is reported of a scenario."""
+    if scenario in TWO_NODES:
+        return NODES
     return {"C": IDLE, "A-max": (SUSTAINED,)}.get(scenario, (CPU, P50, P99))
 
 
@@ -184,6 +200,21 @@ def verdicts(samples: Samples) -> list[str]:
     if cost is not None:
         sound = _sound(samples, "B", "hocuspocus")
         claims.append(f"{_kept(cost > 1)}: B, less CPU per delivery than Hocuspocus: {1 / cost:.2f} of it{sound}")
+    return claims + _verdicts_on_nodes(samples)
+
+
+def _verdicts_on_nodes(samples: Samples) -> list[str]:
+    claims = []
+    for scenario in sorted(TWO_NODES & samples.keys()):
+        sound = _sound(samples, scenario, "hocuspocus")
+        times = value(BETWEEN_TIMES, samples[scenario].get(OURS, ()))
+        if times:
+            promise = "p50 to the other node at most 2x the p50 within a node"
+            claims.append(f"{_kept(times <= 2)}: {scenario}, {promise}: {times:.2f}x{sound}")
+        cost = _better(samples, scenario, NODES_CPU, "hocuspocus")
+        if cost is not None:
+            promise = "less CPU per delivery, nodes and Redis, than Hocuspocus"
+            claims.append(f"{_kept(cost > 1)}: {scenario}, {promise}: {1 / cost:.2f} of it{sound}")
     return claims
 
 
@@ -199,7 +230,7 @@ def _better(samples: Samples, scenario: str, measure: Measure, peer: str) -> flo
 
 
 def _sound(samples: Samples, scenario: str, peer: str) -> str:
-    judged = [sample for name in (OURS, peer) for sample in samples[scenario][name]]
+    judged = [sample for name in (OURS, peer) for sample in samples[scenario].get(name, ())]
     return " (on a disturbed machine)" if any(sample.disturbed for sample in judged) else ""
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.load import BUSY_SHARE, Cores, Load, Sample, apply
-from benchmarks.servers import Server, ServerFailed, running
+from benchmarks.servers import Server, running
+from benchmarks.services import ServerFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +23,12 @@ LOADS = {
     "A2": Load(rooms=1, clients=50, writers=50, update_rate=10),
     "B": Load(rooms=200, clients=3, writers=3, update_rate=2, cursor_rate=2),
     "C": Load(rooms=1000, clients=5, warmup_s=3.0),
+    "F": Load(rooms=1, clients=50, writers=50, update_rate=10),
+    "F1": Load(rooms=1, clients=101, writers=1, update_rate=50),
 }
-SCENARIOS = ("A1", "A1h", "A2", "A-max", "B", "C")
+SCENARIOS = ("A1", "A1h", "A2", "A-max", "B", "C", "F", "F1")
+TWO_NODES = frozenset({"F", "F1"})
+"""Each room's clients connect to two nodes in turn; servers without such a form are left out."""
 TITLES = {
     "A1": "one writer at 50 updates/s, 100 readers",
     "A1h": "one writer at 500 updates/s, 100 readers",
@@ -31,6 +36,8 @@ TITLES = {
     "A-max": "A2 with the rate raised until p99 >= 200 ms or loss",
     "B": "200 rooms of 3, each client 2 updates/s and 2 cursor moves/s",
     "C": "5,000 idle connections in 1,000 rooms",
+    "F": "A2 split over two nodes and Redis: 25 of the 50 writers on each",
+    "F1": "A1 split over two nodes and Redis: the writer and 50 readers on one, 50 readers on the other",
 }
 QUICK_S = 4.0
 QUICK_MAX_S = 2.0
@@ -75,7 +82,7 @@ class Bench:
 
     def _apply(self, server: Server, load: Load, run: str) -> Sample:
         try:
-            with running(server, self.cores.server) as started:
+            with running(server, self.cores) as started:
                 return apply(load, started, self.generator, self.cores, run=f"bench-{run}".lower())
         except ServerFailed as error:
             return Sample(failure=str(error), connections=load.connections)

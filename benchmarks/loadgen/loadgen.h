@@ -9,10 +9,12 @@
 #include "stats.h"
 
 typedef enum { DIALECT_YWS, DIALECT_HOCUSPOCUS } dialect;
+enum { NODES_MAX = 8 };
 
 typedef struct {
     dialect dialect;
-    int port;
+    int ports[NODES_MAX];           // one for each node of the server; a room's clients take them in turn
+    uint32_t nodes;
     const char *path;               // "/yjs/" for /yjs/<room>; Hocuspocus names the room inside its frames
     const char *run;                // begins every room's name, so that runs never share a document
     uint32_t rooms, clients, writers;   // clients and writers: in each room
@@ -44,9 +46,12 @@ typedef struct {
     uint32_t *sent_us;
 } source;
 
+// Whether what was delivered came from a client of the receiver's own node.
+typedef enum { SAME_NODE, OTHER_NODE, REACHES } reach;
+
 typedef struct {
     uint64_t delivered, delivered_measured, skipped, skipped_measured, own_echoes;
-    histogram latency;
+    histogram latency[REACHES];
 } tally;
 
 typedef struct {
@@ -81,6 +86,11 @@ void flush_dirty(run *g, int epoll);
 
 void append(buffer *b, const void *data, size_t length);
 void release(buffer *b);
+static inline uint32_t node_of(const run *g, uint32_t slot) { return slot % g->opt.nodes; }
+static inline reach reach_of(const run *g, uint32_t from_slot, uint32_t to_slot) {
+    return node_of(g, from_slot) == node_of(g, to_slot) ? SAME_NODE : OTHER_NODE;
+}
+
 uint32_t now_us(const run *g);
 uint64_t now_ns(void);
 

@@ -195,13 +195,15 @@ static void print_latency(const char *name, const histogram *h) {
 }
 
 static void print_result(const run *g, double window_s, double cpu) {
-    static histogram both;
+    static histogram updates, entries, by_reach[REACHES], all;
     uint64_t sent = 0, sent_entries = 0, missing, missing_entries;
-    both = g->update.latency;
-    for (uint32_t i = 0; i < BUCKETS; i++) both.buckets[i] += g->entry.latency.buckets[i];
-    both.count += g->entry.latency.count;
-    both.sum_us += g->entry.latency.sum_us;
-    if (g->entry.latency.max_us > both.max_us) both.max_us = g->entry.latency.max_us;
+    for (int way = 0; way < REACHES; way++) {
+        add(&updates, &g->update.latency[way]);
+        add(&entries, &g->entry.latency[way]);
+        add(&by_reach[way], &g->update.latency[way]);
+        add(&by_reach[way], &g->entry.latency[way]);
+        add(&all, &by_reach[way]);
+    }
     for (uint32_t i = 0; i < g->count; i++) {
         sent += g->updates[i].next - g->updates[i].measured_from;
         sent_entries += g->entries[i].next - g->entries[i].measured_from;
@@ -216,9 +218,11 @@ static void print_result(const run *g, double window_s, double cpu) {
     printf(",\"first_error\":%s%s%s", g->first_error ? "\"" : "", g->first_error ? g->first_error : "null", g->first_error ? "\"" : "");
     printf(",\"acknowledgements\":%lu,\"own_echoes\":%lu", g->acknowledgements, g->update.own_echoes + g->entry.own_echoes);
     printf(",\"frames_in\":%lu,\"bytes_in\":%lu,\"frames_out\":%lu,\"bytes_out\":%lu", g->frames_in, g->bytes_in, g->frames_out, g->bytes_out);
-    print_latency("latency_ms", &both);
-    print_latency("update_ms", &g->update.latency);
-    print_latency("entry_ms", &g->entry.latency);
+    print_latency("latency_ms", &all);
+    print_latency("update_ms", &updates);
+    print_latency("entry_ms", &entries);
+    print_latency("same_node_ms", &by_reach[SAME_NODE]);
+    print_latency("other_node_ms", &by_reach[OTHER_NODE]);
     print_latency("behind_ms", &g->behind);
     printf("}\n");
 }
@@ -286,13 +290,15 @@ static int perform(options opt) {
 
 // ---- the self-test: the reader and the maker by themselves, for tests/
 
-static void print_run(void *context, uint64_t client_id, uint64_t clock, uint64_t length) {
+static void print_run(void *context, const typing *found) {
     bool *first = context;
-    printf("%s%lu:%lu-%lu", *first ? "" : ",", client_id, clock, clock + length);
+    const char *mark = as_made(found) ? "" : "!";
+    printf("%s%lu:%lu-%lu%s", *first ? "" : ",", found->client, found->clock, found->clock + found->length, mark);
     *first = false;
 }
 
-// Each line of stdin is an update in hex; each line of stdout its runs as client:start-end, or "malformed".
+// Each line of stdin is an update in hex; each line of stdout its runs as client:start-end, those with a "!" behind
+// them that hold something else than `make_update` types, or "malformed".
 static int selftest(void) {
     static char line[1 << 22];
     static uint8_t data[sizeof line / 2];
@@ -316,10 +322,19 @@ static int print_made(uint32_t client_id, uint32_t count) {
     return 0;
 }
 
+// The ports of the nodes, separated by commas.
+static void take_ports(options *o, const char *value) {
+    for (o->nodes = 0; *value && o->nodes < NODES_MAX; value += *value == ',') {
+        o->ports[o->nodes++] = (int)strtol(value, (char **)&value, 10);
+        if (*value && *value != ',') die("ports are numbers, separated by commas");
+    }
+    if (*value || o->nodes == 0) die("between one port and eight");
+}
+
 static bool take(options *o, const char *name, const char *value) {
     double number = atof(value);
     if (!strcmp(name, "--dialect")) o->dialect = strcmp(value, "hocuspocus") ? DIALECT_YWS : DIALECT_HOCUSPOCUS;
-    else if (!strcmp(name, "--port")) o->port = (int)number;
+    else if (!strcmp(name, "--ports")) take_ports(o, value);
     else if (!strcmp(name, "--path")) o->path = value;
     else if (!strcmp(name, "--run")) o->run = value;
     else if (!strcmp(name, "--rooms")) o->rooms = (uint32_t)number;
@@ -336,7 +351,7 @@ static bool take(options *o, const char *name, const char *value) {
 }
 
 int main(int argc, char **argv) {
-    options o = {.path = "/", .run = "run", .rooms = 1, .clients = 2, .writers = 1, .seconds = 1, .drain_s = 5,
+    options o = {.nodes = 1, .path = "/", .run = "run", .rooms = 1, .clients = 2, .writers = 1, .seconds = 1, .drain_s = 5,
                  .connect_timeout_s = 60, .opening_max = 64};
     if (argc == 2 && !strcmp(argv[1], "--selftest")) return selftest();
     if (argc == 4 && !strcmp(argv[1], "--make")) return print_made((uint32_t)atol(argv[2]), (uint32_t)atol(argv[3]));

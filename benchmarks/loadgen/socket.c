@@ -47,7 +47,7 @@ static void mark_dirty(run *g, client *c) {
 }
 
 void open_client(run *g, client *c, int epoll) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)g->opt.port)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)g->opt.ports[node_of(g, c->slot)])};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     int on = 1;
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -101,7 +101,7 @@ static void upgrade(run *g, client *c) {
     int length = snprintf(request, sizeof request,
                           "GET %s%s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                           "Sec-WebSocket-Key: Y29sbGFiLWJlbmNobWFyaw==\r\nSec-WebSocket-Version: 13\r\n\r\n",
-                          g->opt.path, room, g->opt.port);
+                          g->opt.path, room, g->opt.ports[node_of(g, c->slot)]);
     append(&c->out, request, (size_t)length);
     c->phase = UPGRADING;
     mark_dirty(g, c);

@@ -6,6 +6,13 @@ static uint64_t upper_edge(uint32_t index) {
     return (((uint64_t)step + 1) << shift) - 1;
 }
 
+void add(histogram *h, const histogram *other) {
+    for (uint32_t i = 0; i < BUCKETS; i++) h->buckets[i] += other->buckets[i];
+    h->count += other->count;
+    h->sum_us += other->sum_us;
+    if (other->max_us > h->max_us) h->max_us = other->max_us;
+}
+
 double percentile(const histogram *h, double share) {
     uint64_t wanted = (uint64_t)(share * (double)h->count), seen = 0;
     for (uint32_t i = 0; i < BUCKETS; i++) {

@@ -19,6 +19,9 @@ static inline void observe(histogram *h, uint32_t us) {
     if (us > h->max_us) h->max_us = us;
 }
 
+// Takes in everything the other has seen.
+void add(histogram *h, const histogram *other);
+
 // The latency in microseconds that a share (0 to 1) of the observations stay at or below; 0 when there are none.
 double percentile(const histogram *h, double share);
 

@@ -90,12 +90,12 @@ static int64_t slot_of(const receiver *to, uint64_t id) {
     return slot >= 0 && slot < g->opt.clients ? slot : -1;
 }
 
-static void count_updates(run *g, const source *s, uint32_t first, uint32_t end) {
+static void count_updates(run *g, reach way, const source *s, uint32_t first, uint32_t end) {
     g->update.delivered += end - first;
     for (uint32_t i = first; i < end; i++) {
         if (i < s->measured_from) continue;
         g->update.delivered_measured++;
-        observe(&g->update.latency, g->received_us - s->sent_us[i]);
+        observe(&g->update.latency[way], g->received_us - s->sent_us[i]);
     }
 }
 
@@ -117,7 +117,7 @@ static void fill_holes(run *g, client *c, const source *s, uint32_t slot, uint32
         memcpy(&h, c->holes.data + at, sizeof h);
         uint32_t from = h.start > start ? h.start : start, to = h.end < end ? h.end : end;
         if (h.slot != slot || from >= to) { append(&left, &h, sizeof h); continue; }
-        count_updates(g, s, from, to);
+        count_updates(g, reach_of(g, slot, c->slot), s, from, to);
         if (h.start < from) append(&left, &(hole){slot, h.start, from}, sizeof h);
         if (to < h.end) append(&left, &(hole){slot, to, h.end}, sizeof h);
     }
@@ -125,20 +125,21 @@ static void fill_holes(run *g, client *c, const source *s, uint32_t slot, uint32
     c->holes = left;
 }
 
-static void take_run(void *context, uint64_t id, uint64_t clock, uint64_t length) {
+static void take_run(void *context, const typing *found) {
     receiver *to = context;
     run *g = to->g;
-    int64_t slot = slot_of(to, id);
+    uint64_t clock = found->clock, end = clock + found->length;
+    int64_t slot = slot_of(to, found->client);
     if (slot < 0) { fault(g, "an update of somebody who is not in the room"); return; }
-    if ((uint32_t)slot == to->c->slot) { g->update.own_echoes += length; return; }
+    if ((uint32_t)slot == to->c->slot) { g->update.own_echoes += found->length; return; }
     source *s = &g->updates[to->c->room * g->opt.clients + slot];
     uint32_t *next = &to->c->update_next[slot];
-    uint64_t end = clock + length;
     if (end > s->next) { fault(g, "an update that was never sent"); return; }
+    if (!as_made(found)) { fault(g, "an update whose text is not what was sent"); return; }
     if (clock < *next && to->c->holes.length) fill_holes(g, to->c, s, (uint32_t)slot, (uint32_t)clock, (uint32_t)end);
     if (end <= *next) return;                       // known already
     if (clock > *next) open_hole(g, to->c, (uint32_t)slot, *next, (uint32_t)clock);
-    count_updates(g, s, clock > *next ? (uint32_t)clock : *next, (uint32_t)end);
+    count_updates(g, reach_of(g, (uint32_t)slot, to->c->slot), s, clock > *next ? (uint32_t)clock : *next, (uint32_t)end);
     *next = (uint32_t)end;
 }
 
@@ -160,7 +161,7 @@ static void take_entry(void *context, uint64_t id, uint64_t clock, bool gone) {
     g->entry.delivered++;
     if (clock >= s->measured_from) {
         g->entry.delivered_measured++;
-        observe(&g->entry.latency, g->received_us - s->sent_us[clock]);
+        observe(&g->entry.latency[reach_of(g, (uint32_t)slot, to->c->slot)], g->received_us - s->sent_us[clock]);
     }
     *last = (uint32_t)clock;
 }

@@ -61,11 +61,10 @@ static void skip_id(reader *r) {
 }
 
 // Clocks count UTF-16 units, as JavaScript strings do.
-static uint64_t read_text_length(reader *r) {
-    size_t length;
-    const uint8_t *text = read_bytes(r, &length);
+static uint64_t read_text(reader *r, typing *found) {
     uint64_t units = 0;
-    for (size_t i = 0; i < length; i++) units += ((text[i] & 0xc0) != 0x80) + (text[i] >= 0xf0);
+    found->text = read_bytes(r, &found->bytes);
+    for (size_t i = 0; i < found->bytes; i++) units += ((found->text[i] & 0xc0) != 0x80) + (found->text[i] >= 0xf0);
     return units;
 }
 
@@ -88,7 +87,7 @@ static void skip_any(reader *r, int depth) {
     }
 }
 
-static uint64_t read_content(reader *r, int ref) {
+static uint64_t read_content(reader *r, int ref, typing *found) {
     uint64_t length;
     switch (ref) {
     case REF_DELETED: return read_uint(r);
@@ -97,7 +96,7 @@ static uint64_t read_content(reader *r, int ref) {
         for (uint64_t i = 0; i < length && !r->bad; i++) skip_bytes(r);
         return length;
     case REF_BINARY: case REF_EMBED: skip_bytes(r); return 1;
-    case REF_STRING: return read_text_length(r);
+    case REF_STRING: return read_text(r, found);
     case REF_FORMAT: skip_bytes(r); skip_bytes(r); return 1;
     case REF_TYPE: {
         uint64_t type = read_uint(r);
@@ -113,7 +112,7 @@ static uint64_t read_content(reader *r, int ref) {
     }
 }
 
-static uint64_t read_struct(reader *r, bool *skipped) {
+static uint64_t read_struct(reader *r, bool *skipped, typing *found) {
     uint8_t info = read_byte(r);
     int ref = info & REF_MASK;
     *skipped = ref == REF_SKIP;
@@ -125,7 +124,7 @@ static uint64_t read_struct(reader *r, bool *skipped) {
         else skip_id(r);
         if (info & HAS_PARENT_SUB) skip_bytes(r);
     }
-    return read_content(r, ref);
+    return read_content(r, ref, found);
 }
 
 bool read_update(const uint8_t *data, size_t length, on_run run, void *context) {
@@ -134,10 +133,11 @@ bool read_update(const uint8_t *data, size_t length, on_run run, void *context) 
         uint64_t structs = read_uint(&r), client = read_uint(&r), clock = read_uint(&r);
         for (; structs > 0 && !r.bad; structs--) {
             bool skipped;
-            uint64_t clocks = read_struct(&r, &skipped);
+            typing found = {.client = client, .clock = clock};
+            found.length = read_struct(&r, &skipped, &found);
             if (r.bad) return false;
-            if (!skipped) run(context, client, clock, clocks);
-            clock += clocks;
+            if (!skipped) run(context, &found);
+            clock += found.length;
         }
     }
     for (uint64_t sections = read_uint(&r); sections > 0 && !r.bad; sections--) {
@@ -159,6 +159,16 @@ bool read_awareness(const uint8_t *data, size_t length, on_entry entry, void *co
     return !r.bad && r.at == r.end;
 }
 
+static uint8_t letter(uint64_t clock) { return (uint8_t)('a' + clock % 26); }
+
+bool as_made(const typing *run) {
+    if (!run->text || run->bytes != run->length) return false;
+    for (size_t i = 0; i < run->bytes; i++) {
+        if (run->text[i] != letter(run->clock + i)) return false;
+    }
+    return true;
+}
+
 size_t make_update(uint8_t *out, uint32_t client, uint32_t clock) {
     uint8_t *at = out;
     *at++ = 1;                          // sections
@@ -176,7 +186,7 @@ size_t make_update(uint8_t *out, uint32_t client, uint32_t clock) {
         at = write_uint(at, clock - 1);
     }
     *at++ = 1;
-    *at++ = (uint8_t)('a' + clock % 26);
+    *at++ = letter(clock);
     *at++ = 0;                          // no deletions
     return (size_t)(at - out);
 }

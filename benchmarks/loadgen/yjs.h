@@ -16,8 +16,16 @@ uint64_t read_uint(reader *r);
 const uint8_t *read_bytes(reader *r, size_t *length);
 uint8_t *write_uint(uint8_t *out, uint64_t value);
 
-// Called once per struct that carries clocks: `length` clocks of `client` from `clock` on. Skips are left out.
-typedef void (*on_run)(void *context, uint64_t client, uint64_t clock, uint64_t length);
+// Clocks that follow on one another: `length` of `client` from `clock` on, and the `bytes` of text they hold; NULL when
+// they hold something else than text.
+typedef struct {
+    uint64_t client, clock, length;
+    const uint8_t *text;
+    size_t bytes;
+} typing;
+
+// Called once per struct that carries clocks. Skips are left out.
+typedef void (*on_run)(void *context, const typing *run);
 
 // Reads one v1 update, merged or not, down to its last byte. False when it is not one.
 bool read_update(const uint8_t *data, size_t length, on_run run, void *context);
@@ -29,6 +37,9 @@ bool read_awareness(const uint8_t *data, size_t length, on_entry entry, void *co
 // The update a Yjs client makes by typing one character behind its previous one in the root text "t".
 enum { UPDATE_BYTES_MAX = 64 };
 size_t make_update(uint8_t *out, uint32_t client, uint32_t clock);
+
+// Whether the text is what `make_update` types at these clocks.
+bool as_made(const typing *run);
 
 // One awareness entry as an editor with a cursor sends it.
 enum { AWARENESS_BYTES_MAX = 512 };

@@ -262,7 +262,10 @@ class RedisBus:
         """The transport of an authenticated connection that nobody reads."""
         connection = self._pool.make_connection()
         try:
-            await connection.connect()
+            try:
+                await connection.connect()
+            except RuntimeError as error:  # uvloop's word for a transport that was closed between two steps of it
+                raise ConnectionError(str(error)) from error
             # Not public, but called so in every redis-py from 5.2 to 8.1 (tried); where it is not, every test fails.
             yield connection._writer.transport
         finally:

@@ -45,7 +45,7 @@ def _runs(line: str) -> Runs:
     found: Runs = {}
     for part in filter(None, line.split(",")):
         client, _, span = part.partition(":")
-        start, _, end = span.partition("-")
+        start, _, end = span.removesuffix("!").partition("-")
         found.setdefault(int(client), []).append((int(start), int(end)))
     return found
 
@@ -117,6 +117,17 @@ def test_merges_in_any_order_read_as_every_writers_clocks(seed: int) -> None:
 def test_a_gap_in_a_merge_is_not_read_as_delivered() -> None:
     updates = _made(7, 6)
     assert _read([pycrdt.merge_updates(updates[0], updates[1], updates[4])]) == [{7: [(0, 1), (1, 2), (4, 5)]}]
+
+
+def test_text_that_was_not_typed_by_the_generator_is_marked() -> None:
+    made = _made(FIRST_CLIENT, 60)
+    other = made[59].replace(b"h", b"i")
+    assert other != made[59]
+    lines = _generator("--selftest", given="".join(f"{update.hex()}\n" for update in [*made, other]))
+    assert [line.endswith("!") for line in lines] == [False] * 60 + [True]
+    merged = [pycrdt.merge_updates(*made), pycrdt.merge_updates(*made[:59], other)]
+    lines = _generator("--selftest", given="".join(f"{update.hex()}\n" for update in merged))
+    assert ["!" in line for line in lines] == [False, True]
 
 
 def test_every_kind_of_content_reads_to_the_documents_clocks() -> None:

@@ -127,3 +127,52 @@ def test_promises_are_judged_by_the_medians() -> None:
     assert hot.endswith("2.50x")
     assert cost.startswith("NOT kept")
     assert cost.endswith("1.20 of it")
+
+
+def _nodes_sample(*, between_ms: float = 0.9, within_ms: float = 0.6, cpu_ms: float = 100.0) -> Sample:
+    result = {"other_node_ms": {"p50": between_ms, "p99": 4.0}, "same_node_ms": {"p50": within_ms, "p99": 3.0}}
+    services = {"redis": 10.0, "postgres": 40.0}
+    return Sample(
+        window_s=10.0, deliveries=10_000, server_cpu_ms=cpu_ms, service_cpu_ms=services, result=result, connections=50
+    )
+
+
+def test_two_nodes_are_reported_by_reach_and_the_database_beside_the_cost() -> None:
+    samples = {"F": {"collab": [_nodes_sample()], "hocuspocus": [_nodes_sample(between_ms=1.8, cpu_ms=250.0)]}}
+    rows = report.results_table(samples, {}, ["collab", "hocuspocus"]).splitlines()[2:]
+    cells = {row.split(" | ")[1]: row.removesuffix(" |").split(" | ")[2:] for row in rows}
+    assert cells == {
+        "p50 ms to clients of the other node": ["0.90", "1.80", "2.00"],
+        "p99 ms to clients of the other node": ["4.00", "4.00", "1.00"],
+        "p50 ms to clients of the same node": ["0.60", "0.60", "1.00"],
+        "p99 ms to clients of the same node": ["3.00", "3.00", "1.00"],
+        "p50 to the other node / p50 to the same": ["1.50", "3.00", "2.00"],
+        "CPU ms per 1,000 deliveries, nodes and Redis": ["10.00", "25.00", "2.50"],
+        "of that Redis": ["1.00", "1.00", "1.00"],
+        "beside that PostgreSQL": ["4.00", "4.00", "1.00"],
+    }
+
+
+def test_the_added_latency_is_judged_by_the_median_of_each_runs_own_ratio() -> None:
+    rounds = [_nodes_sample(between_ms=between, within_ms=within) for between, within in [(1, 1), (9, 3), (10, 9)]]
+    assert report.value(report.BETWEEN_TIMES, rounds) == pytest.approx(10 / 9)
+
+
+def test_promises_about_two_nodes_are_judged_scenario_by_scenario() -> None:
+    samples = {
+        "F": {"collab": [_nodes_sample()], "hocuspocus": [_nodes_sample(cpu_ms=200.0)]},
+        "F1": {"collab": [_nodes_sample(between_ms=1.5)], "hocuspocus": [_nodes_sample(cpu_ms=80.0)]},
+    }
+    latency, cost, latency_of_one, cost_of_one = report.verdicts(samples)
+    assert latency == "kept: F, p50 to the other node at most 2x the p50 within a node: 1.50x"
+    assert cost == "kept: F, less CPU per delivery, nodes and Redis, than Hocuspocus: 0.50 of it"
+    assert latency_of_one.startswith("NOT kept: F1")
+    assert cost_of_one.startswith("NOT kept: F1")
+    assert cost_of_one.endswith("1.25 of it")
+    assert report.verdicts({"F": {"collab": [_nodes_sample()]}}) == [latency]
+
+
+def test_a_sample_within_one_node_has_no_ratio_between_nodes() -> None:
+    assert _sample().times_same_node == 0.0
+    assert "times_same_node" not in _sample().as_json()
+    assert _nodes_sample().as_json()["times_same_node"] == 1.5
