@@ -76,6 +76,7 @@ class Cluster:
         self._gone = gone
         self._returned = returned
         self._present = present
+        self._now: Callable[[], float] = lambda: 0.0
         self._sequence = 0
         self._heard_at: dict[str, float] = {}
         self._dead: set[str] = set()
@@ -91,6 +92,7 @@ class Cluster:
 
     def start(self) -> None:
         """Begin to work; on a bus that is not shared there is nothing to do."""
+        self._now = asyncio.get_running_loop().time
         if self._bus.shared:
             self._task = asyncio.create_task(self._run(), name="cluster")
 
@@ -112,6 +114,14 @@ class Cluster:
         """Tell every other node. The caller does it here itself."""
         if self._bus.shared:
             self._publish(Kind.CONTROL, control.pack(wish))
+
+    def heard_of(self, node: str) -> None:
+        """A node gave a sign of life, on whatever channel."""
+        if node in self._dead:
+            self._dead.discard(node)
+            self._returned("returned")
+        self._heard_at[node] = self._now()
+        self._counters.nodes = len(self._heard_at)
 
     async def who(self, document: str) -> tuple[list[dict[str, Any]], bool]:
         """Who is connected to a document on the other nodes; False when not every node has answered."""
@@ -152,7 +162,7 @@ class Cluster:
                 self._wait_anew()
 
     def _wait_anew(self) -> None:
-        now = asyncio.get_running_loop().time()
+        now = self._now()
         self._heard_at = dict.fromkeys(self._heard_at, now)
 
     def _bury_the_dead(self, now: float) -> None:
@@ -175,11 +185,7 @@ class Cluster:
         if envelope.kind == Kind.LEAVING:
             self._forget(envelope.node)
             return
-        if envelope.node in self._dead:
-            self._dead.discard(envelope.node)
-            self._returned("returned")
-        self._heard_at[envelope.node] = asyncio.get_running_loop().time()
-        self._counters.nodes = len(self._heard_at)
+        self.heard_of(envelope.node)
         try:
             self._take(envelope)
         except (MalformedMessage, ValueError, KeyError, TypeError) as error:

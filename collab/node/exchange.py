@@ -96,8 +96,10 @@ class Exchange:
         loop: asyncio.AbstractEventLoop,
         perform: Callable[[Iterable[Effect]], None],
         awareness_changed: Callable[[], None],
+        heard_of: Callable[[str], None],
     ) -> None:
-        """``epoch`` is new and greater each time this node opens the document; ``perform`` takes the room's effects."""
+        """``epoch`` is new and greater each time this node opens the document; ``perform`` takes the room's effects;
+        ``heard_of`` is told which node gave a sign of life."""
         self._room = room
         self._name = room.document
         self._pump = pump
@@ -111,6 +113,7 @@ class Exchange:
         self._loop = loop
         self._perform = perform
         self._awareness_changed = awareness_changed
+        self._heard_of = heard_of
         self._subscription: Subscription | None = None
         self._begun = False
         self._sequence = 0
@@ -190,6 +193,7 @@ class Exchange:
         if peer is None:
             peer = self._meet(envelope.node)
         peer.heard_at = self._loop.time()
+        self._heard_of(envelope.node)
         if envelope.sequence:
             self._check_sequence(envelope, peer)
         try:

@@ -142,6 +142,7 @@ class Hub:
             connections=self.connections,
             counters=self.counters,
             limits=limits.room,
+            heard_of=self.cluster.heard_of,
         )
         self._epoch = epoch
         self._rng = rng

@@ -45,7 +45,7 @@ from collab.room import (
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from collab.bus.port import Bus
     from collab.engine.port import Engine
@@ -90,6 +90,7 @@ class Surroundings:
     connections: ConnectionManager
     counters: Counters
     limits: RoomLimits
+    heard_of: Callable[[str], None]
 
 
 class LiveRoom:
@@ -145,6 +146,7 @@ class LiveRoom:
             loop=self._loop,
             perform=self._perform,
             awareness_changed=self._flush_awareness_soon,
+            heard_of=around.heard_of,
         )
         self._unsaved = Unsaved()
         self._waiters = Waiters()

@@ -170,24 +170,30 @@ class AwarenessTable:
         elif known.state is None:
             if entry.state is None or (session.joined_at < known.heard_at and entry.clock <= known.clock):
                 return False  # somebody who saw it leave repeats what it last saw
-            if entry.clock == known.clock:
-                # Gone and back with an unchanged clock: those who removed it would never show it again
-                # (y-websocket issue 122), so it returns one clock later, and its owner learns that too.
-                entry = AwarenessEntry(entry.client, entry.clock + 1, entry.state)
-                session.client = entry.client
-                self._hear_owner(entry, session, now)
-                self._changed[entry.client] = True
-                return False
+            if entry.clock <= known.clock:
+                return self._raise(session, entry, known, now)
         else:
             # The same user coming back before its old connection was found dead takes its entry along (SPEC A8).
-            if not _same_user(known.owner, session) or entry.clock < known.clock:
+            if not _same_user(known.owner, session):
                 return False
+            if entry.clock < known.clock:
+                if session.joined_at <= known.since or entry.state is None:
+                    return False
+                return self._raise(session, entry, known, now)
             if isinstance(known.owner, Remote):
                 self._changed.setdefault(entry.client, False)  # other nodes must learn who speaks for it now
         session.client = entry.client
         if known is not None:
             known.owner, known.heard_at, known.since = session, now, session.joined_at
         return True
+
+    def _raise(self, session: Session, entry: AwarenessEntry, known: _Entry, now: float) -> bool:
+        """Gone and back with a clock at which nobody would show it again (y-websocket issue 122): it returns one clock
+        later, and its owner learns that too."""
+        session.client = entry.client
+        self._hear_owner(AwarenessEntry(entry.client, known.clock + 1, entry.state), session, now)
+        self._changed[entry.client] = True
+        return False
 
     def _contest(self, known: _Entry, entry: AwarenessEntry, owner: Remote, now: float, since: float) -> None:
         """Another node speaks for a client that a session here speaks for: it came from there, or went there."""
