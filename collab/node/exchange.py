@@ -120,7 +120,8 @@ class Exchange:
         self._peers: dict[str, _Peer] = {}
         self._through = 0
         self._rows: list[tuple[int, int]] = []
-        self._left_to_log: set[int] = set()
+        self._told: set[int] = set()
+        """Numbers of what was sent and is not committed yet."""
         self._telling = False
         self._asked_everybody_at = float("-inf")
         self._ask_everybody_at: float | None = None
@@ -149,9 +150,8 @@ class Exchange:
     def tell_update(self, update: bytes, first: int, count: int) -> None:
         """What this node's sessions wrote, as log entries ``first`` and the following."""
         self._changed_at = self._loop.time()
-        if len(update) > MAX_CARRIED_BYTES:
-            self._left_to_log.add(first)
-        elif self._peers:
+        if self._peers and len(update) <= MAX_CARRIED_BYTES:
+            self._told.add(first)
             self._publish(Kind.UPDATE, PeerUpdate(first, count, update))
 
     def tell_awareness(self, entries: tuple[PeerEntry, ...]) -> None:
@@ -162,11 +162,11 @@ class Exchange:
     def tell_committed(self, first: int, count: int, first_seq: int | None) -> None:
         """The ``count`` log entries from ``first`` on are committed, as rows from ``first_seq`` on."""
         self._through = max(self._through, first + count - 1)
-        told = first not in self._left_to_log
-        self._left_to_log.discard(first)
+        told = first in self._told
+        self._told.discard(first)
         if not self._peers:
             return
-        if first_seq is not None and told:
+        if told and first_seq is not None:  # of rows that hold what was not sent, others must not think they know them
             self._rows.append((first_seq, count))
         if not self._telling:
             self._telling = True

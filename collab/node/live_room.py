@@ -309,13 +309,18 @@ class LiveRoom:
             self._exchange.tell_committed(number, count, first_seq)
         self._perform(self._room.committed(receipt))
         self._settled.set()
+        self._adopt_later()
+        self._brake.release()
+
+    def _adopt_later(self) -> None:
         if self._room.waits_for_peers and self._adopting_at is None:
             self._adopting_at = self._loop.call_later(self._around.times.adopt_after, self._adopt_awaited)
-        self._brake.release()
 
     def _adopt_awaited(self) -> None:
         self._adopting_at = None
-        self._perform(self._room.adopt_awaited(self._now()))
+        now = self._now()
+        self._perform(self._room.adopt_awaited(now - self._around.times.adopt_after, now))
+        self._adopt_later()
 
     def _saved(self, receipt: Receipt) -> None:
         self._settled.set()

@@ -6,40 +6,45 @@ read from the log. The log follower reads what stays unknown.
 
 from __future__ import annotations
 
-MAX_RANGES = 1_000
-"""More stretches than this are forgotten: the follower then reads those rows, which changes nothing."""
+from bisect import bisect_left, bisect_right
+
+MAX_STRETCHES = 1_000
+"""More than this are forgotten: the follower then reads those rows, which changes nothing."""
 
 
 class LogView:
     """The known sequence numbers of one document's log."""
 
-    def __init__(self, position: int = 0) -> None:
-        self.position = position
+    def __init__(self) -> None:
+        self.position = 0
         """Everything up to here is known."""
         self.seen = 0
         """The durable sequence when the follower last looked."""
-        self._ranges: dict[int, int] = {}
-        """first -> end (exclusive) of known stretches beyond the position."""
+        self._firsts: list[int] = []
+        self._ends: list[int] = []
+        """Known stretches beyond the position, from first up to end (exclusive): sorted, none touching another."""
 
     def add(self, first: int, count: int) -> None:
         """``count`` rows from ``first`` on are known."""
         end = first + count
-        if first > self.position + 1:
-            if len(self._ranges) >= MAX_RANGES:
-                self._ranges.clear()
-            self._ranges[first] = max(end, self._ranges.get(first, 0))
-        elif end - 1 > self.position:
-            self.advance(end - 1)
+        if count <= 0 or end <= self.position + 1:
+            return
+        low, high = bisect_left(self._ends, first), bisect_right(self._firsts, end)
+        if low < high:
+            first, end = min(first, self._firsts[low]), max(end, self._ends[high - 1])
+        self._firsts[low:high], self._ends[low:high] = [first], [end]
+        if self._firsts[0] <= self.position + 1:
+            self.position = self._ends[0] - 1
+            del self._firsts[0], self._ends[0]
+        elif len(self._firsts) > MAX_STRETCHES:
+            self._firsts.clear()
+            self._ends.clear()
 
     def advance(self, through: int) -> None:
         """Everything up to ``through`` is known."""
-        self.position = max(self.position, through)
-        while self._ranges:
-            first = min(self._ranges)
-            if first > self.position + 1:
-                return
-            self.position = max(self.position, self._ranges.pop(first) - 1)
+        self.add(self.position + 1, through - self.position)
 
     def knows(self, seq: int) -> bool:
         """Whether the row is known."""
-        return seq <= self.position or any(first <= seq < end for first, end in self._ranges.items())
+        index = bisect_right(self._firsts, seq) - 1
+        return seq <= self.position or (index >= 0 and seq < self._ends[index])

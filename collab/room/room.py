@@ -302,13 +302,14 @@ class Room:
         """Whether something saved here is not confirmed because of another node."""
         return bool(self._settling)
 
-    def adopt_awaited(self, now: float) -> list[Effect]:
-        """Wait no longer: adopt what holds up confirmations here."""
+    def adopt_awaited(self, before: float, now: float) -> list[Effect]:
+        """Adopt what holds up confirmations here and came before a time."""
         if not self._settling:
             return []
-        effects = self._adopt(self.foreign.adopt(through=self._settling[-1].after), now)
-        for receipt in self._settling:
-            effects += self.delayed(receipt)
+        effects = self._adopt(self.foreign.adopt(through=self._settling[-1].after, before=before), now)
+        if effects:
+            for receipt in self._settling:
+                effects += self.delayed(receipt)
         return effects
 
     def adopt_old(self, before: float, now: float) -> list[Effect]:

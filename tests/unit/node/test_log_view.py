@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collab.node.log_view import MAX_RANGES, LogView
+from collab.node.log_view import MAX_STRETCHES, LogView
 
 STEPS = st.lists(
     st.tuples(st.just("add"), st.integers(1, 60), st.integers(1, 6))
@@ -30,8 +30,8 @@ def test_n11_exactly_what_was_told_is_known(steps: list[tuple[str, int, int]]) -
 
 def test_n11_too_many_stretches_are_forgotten_not_invented() -> None:
     view = LogView()
-    for first in range(2, 2 * MAX_RANGES + 6, 2):
+    for first in range(2, 2 * MAX_STRETCHES + 6, 2):
         view.add(first, 1)
-    known = {seq for seq in range(1, 3 * MAX_RANGES) if view.knows(seq)}
-    assert known <= set(range(2, 2 * MAX_RANGES + 6, 2))
+    known = {seq for seq in range(1, 3 * MAX_STRETCHES) if view.knows(seq)}
+    assert known <= set(range(2, 2 * MAX_STRETCHES + 6, 2))
     assert view.position == 0

@@ -82,9 +82,10 @@ def test_k5_who_waits_too_long_adopts_what_holds_him_up_and_only_that() -> None:
     receipt = taken(room, ann, A)
     room.brought("other", PeerUpdate(5, 1, b"\x01later"), 1.0)
     room.committed(receipt)
-    adoption = recorded(room.adopt_awaited(1.2))
+    assert room.adopt_awaited(0.9, 1.1) == [], "it came a moment ago"
+    adoption = recorded(room.adopt_awaited(1.0, 1.2))
     assert [foreign.message.update for foreign in adoption.adopts] == [THEIRS]
-    assert room.adopt_awaited(1.4) == [], "it is on its way to the log"
+    assert room.adopt_awaited(1.2, 1.4) == [], "it is on its way to the log"
     assert room.committed(adoption)[-1] == Saved(receipt)
     assert room.foreign.updates() == [b"\x01later"]
 
@@ -95,7 +96,7 @@ def test_k5_an_adopted_update_confirms_who_waited() -> None:
     room.brought("other", PeerUpdate(4, 1, THEIRS), 1.0)
     receipt = taken(room, ann, A)
     room.committed(receipt)
-    adoption = recorded(room.adopt_awaited(1.2))
+    adoption = recorded(room.adopt_awaited(1.0, 1.2))
     assert room.committed(adoption)[-1] == Saved(receipt)
     assert not room.foreign
 
