@@ -14,6 +14,7 @@
     │   └── SnapshotMissing     no such snapshot of that document
     ├── Unavailable             nobody's mistake now; the same call may succeed later
     │   ├── StoreUnavailable    the database did not answer, or refused to write
+    │   │   └── DocumentsBusy   only some documents are to blame: somebody else holds them locked
     │   ├── EngineDied          the engine was lost while it held this work
     │   ├── DocumentQuarantined the document keeps killing engines
     │   ├── Overloaded          this node has all the sessions or work it may have
@@ -83,6 +84,17 @@ class Unavailable(CollabError):
 
 class StoreUnavailable(Unavailable):
     """The database did not answer, or refused to write."""
+
+
+class DocumentsBusy(StoreUnavailable):
+    """Somebody else holds some documents of an append locked, and nothing of it was stored.
+
+    ``documents`` names them, at least one; the rest of the append need not wait for them.
+    """
+
+    def __init__(self, reason: str, documents: frozenset[str]) -> None:
+        super().__init__(reason)
+        self.documents = documents
 
 
 class EngineDied(Unavailable):

@@ -120,6 +120,8 @@ class Exchange:
         self._peers: dict[str, _Peer] = {}
         self._through = 0
         self._rows: list[tuple[int, int]] = []
+        self._untold = False
+        """Whether something was written since nobody else was known to have the document open."""
         self._told: set[int] = set()
         """Numbers of what was sent and is not committed yet."""
         self._telling = False
@@ -150,7 +152,9 @@ class Exchange:
     def tell_update(self, update: bytes, first: int, count: int) -> None:
         """What this node's sessions wrote, as log entries ``first`` and the following."""
         self._changed_at = self._loop.time()
-        if self._peers and len(update) <= MAX_CARRIED_BYTES:
+        if not self._peers:
+            self._untold = True
+        elif len(update) <= MAX_CARRIED_BYTES:
             self._told.add(first)
             self._publish(Kind.UPDATE, PeerUpdate(first, count, update))
 
@@ -389,6 +393,9 @@ class Exchange:
     def _meet(self, node: str) -> _Peer:
         self._digest_at = min(self._digest_at, self._loop.time() + self._times.digest_every)
         peer = self._peers[node] = _Peer(self._loop.time())
+        if self._untold and self._begun:
+            self._untold = False
+            self._run(self._tell_digest)
         return peer
 
     def peer_gone(self, node: str) -> None:

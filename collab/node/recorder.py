@@ -2,28 +2,30 @@
 
 Everything that waits when a transaction ends goes into the next one, so the batch grows with the load by itself. A
 failed commit stays in memory and is repeated as it was until it succeeds (SPEC L3); nobody is told "saved" before.
+Documents that somebody else holds locked are set aside, and the rest of their batch is committed without them.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
-from collab.errors import CollabError, StoreUnavailable
+from collab.errors import DocumentsBusy, StoreUnavailable
+from collab.node.queued import Item, first_seqs, retry_after, split, take, tell_delayed
+from collab.node.set_aside import SetAside
 from collab.store.port import Appended, LogEntry
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from collab.node.compactor import Compactor
     from collab.node.counters import Counters
+    from collab.node.queued import Author
     from collab.room import Receipt
     from collab.store.port import UpdateLog
-
-MAX_TRANSACTION_UPDATES = 5_000
-MAX_TRANSACTION_BYTES = 16 * 1024 * 1024
-"""Guessed: a commit of this size takes tens of milliseconds, so that an acknowledgement never waits long behind one."""
 
 COMMIT_EVERY = 0.01
 """Seconds between the starts of two commits while there is always something to write. The first after a pause starts at
@@ -33,47 +35,11 @@ asked a fifth as often, which is a quarter of a busy node's CPU (measured, bench
 PATIENCE = 0.5
 """Seconds a commit may take before rooms stop waiting with what they hold back for it."""
 
-RETRY_AFTER = (0.1, 0.25, 0.5, 1.0, 2.0)
-"""Seconds between attempts while the database does not answer; the last one repeats."""
-
-log = structlog.get_logger(__name__)
-
-
-class Author(Protocol):
-    """A live room, as far as its recorder knows it."""
-
-    @property
-    def name(self) -> str:
-        """The document."""
-        ...
-
-    def committed(self, receipt: Receipt, first_seq: int | None) -> None:
-        """The receipt is in the log, its rows numbered from ``first_seq``; None when nobody knows from where."""
-        ...
-
-    def delayed(self, receipt: Receipt) -> None:
-        """The commit is taking long."""
-        ...
-
-    def deleted(self) -> None:
-        """The document was deleted; nothing of it was stored or ever will be."""
-        ...
-
-
 ADOPTED = "+"
 """Ends the node id in the name of a log entry that another node wrote in its place. All that adopt an update use the
 same name, so it is stored once; its origin's own entries have other names."""
 
-
-class _Item:
-    __slots__ = ("entries", "receipt", "room", "size", "told_delayed")
-
-    def __init__(self, room: Author, receipt: Receipt, entries: tuple[LogEntry, ...]) -> None:
-        self.room = room
-        self.receipt = receipt
-        self.entries = entries
-        self.size = sum(len(entry.update) for entry in entries)
-        self.told_delayed = False
+log = structlog.get_logger(__name__)
 
 
 class Recorder:
@@ -85,14 +51,17 @@ class Recorder:
         self._node = node
         self._counters = counters
         self._compactor = compactor
-        self._queue: deque[_Item] = deque()
+        self._queue: deque[Item] = deque()
+        self._set_aside = SetAside(self._commit)
         self._wake = asyncio.Event()
+        self._unsaved = 0
+        """Items that are not committed, wherever they are."""
         self._idle = asyncio.Event()
         self._idle.set()
         self._number = 0
         self._task: asyncio.Task[None] | None = None
         self.failing = False
-        """Whether the last attempt to commit failed."""
+        """Whether the last attempt to commit failed, not counting documents set aside."""
 
     def start(self) -> None:
         """Begin to write."""
@@ -116,14 +85,21 @@ class Recorder:
                 for foreign in receipt.adopts
             )
             self._counters.adopted += len(entries)
-        item = _Item(room, receipt, entries)
-        self._queue.append(item)
-        self._counters.unsaved_bytes += item.size
-        self._idle.clear()
-        self._wake.set()
-        if self.failing:
-            self._tell_delayed((item,))
+        self._add(Item(room, receipt, entries))
         return first
+
+    def _add(self, item: Item) -> None:
+        self._counters.unsaved_bytes += item.size
+        self._unsaved += 1
+        self._idle.clear()
+        aside = item.room.name in self._set_aside
+        if aside:
+            self._set_aside.add(item)
+        else:
+            self._queue.append(item)
+            self._wake.set()
+        if aside or self.failing:
+            tell_delayed((item,))
 
     async def flush(self) -> None:
         """Return when everything recorded so far is committed."""
@@ -135,96 +111,97 @@ class Recorder:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+        await self._set_aside.close()
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         next_commit = 0.0
         while True:
             if not self._queue:
-                self._idle.set()
                 self._wake.clear()
                 await self._wake.wait()
             pause = next_commit - loop.time()
             if pause > 0:
                 await asyncio.sleep(pause)
             next_commit = loop.time() + COMMIT_EVERY
-            await self._commit(self._take())
+            await self._save(take(self._queue))
 
-    def _take(self) -> list[_Item]:
-        items: list[_Item] = []
-        updates = size = 0
-        while self._queue and updates < MAX_TRANSACTION_UPDATES and size < MAX_TRANSACTION_BYTES:
-            item = self._queue.popleft()
-            items.append(item)
-            updates += len(item.entries)
-            size += item.size
-        return items
+    async def _save(self, items: list[Item]) -> None:
+        """Commit all of these, however often it takes; only documents that are locked are left to `SetAside`."""
+        failures = 0
+        while items:
+            try:
+                await self._commit(items)
+            except DocumentsBusy as busy:
+                self._answered(failures)
+                items = self._put_aside(items, busy.documents)
+            except Exception as error:  # whatever it is, nothing is saved and the writer must go on trying
+                self._failed(items, error)
+                failures += 1
+                await asyncio.sleep(retry_after(failures))
+            else:
+                self._answered(failures)
+                return
 
-    async def _commit(self, items: list[_Item]) -> None:
+    def _failed(self, items: list[Item], error: Exception) -> None:
+        if not self.failing:
+            updates = sum(len(item.entries) for item in items)
+            unexpected = not isinstance(error, StoreUnavailable)
+            log.error("commit_failed", updates=updates, error=str(error), exc_info=unexpected)
+        self.failing = True
+        tell_delayed(self._queue)
+
+    def _answered(self, failures: int) -> None:
+        if self.failing:
+            log.info("commit_recovered", attempts=failures + 1)
+        self.failing = False
+
+    def _put_aside(self, items: list[Item], busy: Collection[str]) -> list[Item]:
+        """Take what is of busy documents out of a batch, and out of the queue behind it; gives the rest of the batch."""
+        aside, rest = split(items, busy)
+        later, others = split(self._queue, busy)
+        self._queue = deque(others)
+        for item in (*aside, *later):
+            self._set_aside.add(item)
+        tell_delayed((*aside, *later))
+        return rest
+
+    async def _commit(self, items: list[Item]) -> None:
+        """Make one attempt, and tell the rooms. Raises whatever the store raises."""
         entries = [entry for item in items for entry in item.entries]
         appended = await self._append(entries, items) if entries else Appended({})
-        next_seq = {} if appended.repeated else _first_seqs(items, appended)
+        next_seq = {} if appended.repeated else first_seqs(items, appended)
         for item in items:
             self._counters.unsaved_bytes -= item.size
-            if item.room.name in appended.deleted:
-                item.room.deleted()
-                continue
             first_seq = next_seq.get(item.room.name)
             if first_seq is not None:
                 next_seq[item.room.name] = first_seq + len(item.entries)
-            try:
+            self._tell(item, first_seq, deleted=item.room.name in appended.deleted)
+        self._unsaved -= len(items)
+        if not self._unsaved:
+            self._idle.set()
+
+    def _tell(self, item: Item, first_seq: int | None, *, deleted: bool) -> None:
+        try:
+            if deleted:
+                item.room.deleted()
+            else:
                 item.room.committed(item.receipt, first_seq)
-            except Exception:  # one room's fault must not stop the node's only writer
-                log.exception("room_failed_on_commit", document=item.room.name)
+        except Exception:  # one room's fault must not stop the node's only writer
+            log.exception("room_failed_on_commit", document=item.room.name)
+        if not deleted:
             self._compactor.note(item.room.name, len(item.entries), item.size)
 
-    async def _append(self, entries: list[LogEntry], items: list[_Item]) -> Appended:
-        attempt = 0
-        while True:
-            try:
-                appended = await self._append_watched(entries, items)
-            except Exception as error:  # whatever it is, nothing is saved and the writer must go on trying
-                self._counters.store_failures += 1
-                if not self.failing:
-                    log.error(
-                        "commit_failed",
-                        updates=len(entries),
-                        error=str(error),
-                        exc_info=not isinstance(error, StoreUnavailable),
-                    )
-                self.failing = True
-                self._tell_delayed(self._queue)
-                await asyncio.sleep(RETRY_AFTER[min(attempt, len(RETRY_AFTER) - 1)])
-                attempt += 1
-                continue
-            if self.failing:
-                log.info("commit_recovered", updates=len(entries), attempts=attempt + 1)
-            self.failing = False
-            self._counters.transactions += 1
-            self._counters.rows += len(entries)
-            return appended
-
-    async def _append_watched(self, entries: list[LogEntry], items: list[_Item]) -> Appended:
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(PATIENCE, self._tell_delayed, items)
+    async def _append(self, entries: list[LogEntry], items: list[Item]) -> Appended:
+        timer = asyncio.get_running_loop().call_later(PATIENCE, tell_delayed, items)
         try:
-            return await self._log.append(entries)
-        except CollabError:
-            self._tell_delayed(items)
+            appended = await self._log.append(entries)
+        except Exception:
+            self._counters.store_failures += 1
+            tell_delayed(items)
             raise
         finally:
             timer.cancel()
-
-    def _tell_delayed(self, items: list[_Item] | deque[_Item] | tuple[_Item, ...]) -> None:
-        for item in items:
-            if not item.told_delayed:
-                item.told_delayed = True
-                item.room.delayed(item.receipt)
-
-
-def _first_seqs(items: list[_Item], appended: Appended) -> dict[str, int]:
-    """Document -> sequence number of the first of its rows in this commit."""
-    counts: dict[str, int] = {}
-    for item in items:
-        counts[item.room.name] = counts.get(item.room.name, 0) + len(item.entries)
-    return {name: appended.last_seq[name] - count + 1 for name, count in counts.items() if name in appended.last_seq}
+        self._counters.transactions += 1
+        self._counters.rows += len(entries)
+        return appended

@@ -181,7 +181,13 @@ class UpdateLog(Protocol):
     """
 
     async def append(self, entries: Sequence[LogEntry]) -> Appended:
-        """Commit ``entries`` (of any number of documents, in order) in one transaction, creating missing documents."""
+        """Commit ``entries`` (of any number of documents, in order) in one transaction, creating missing documents.
+
+        Raises `DocumentsBusy` when somebody else holds some of the documents locked for longer than an append waits.
+        Nothing of this call is stored then, and without those documents' entries it need not wait: the caller may
+        part ``entries`` there (never within one document's) and repeat each part until it succeeds. A database that
+        is locked as a whole is `StoreUnavailable`.
+        """
         ...
 
     async def load(self, document: str) -> Stored:

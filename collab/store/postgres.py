@@ -8,7 +8,8 @@ document waits, then counts on from what was committed. So within one document, 
 without gaps, and "covered through 400" can be said in one number. A transaction that is undone takes its numbers back.
 
 Documents are locked in name order, by every transaction that locks more than one, so two batches that overlap wait for
-each other instead of deadlocking.
+each other instead of deadlocking. An append waits briefly: when a row stays locked, `DocumentsBusy` tells which, so that
+a person's forgotten transaction on one document does not hold up all that share a batch with it.
 """
 
 from __future__ import annotations
@@ -22,17 +23,18 @@ from typing import Any
 import asyncpg
 from sqlalchemy import text
 from sqlalchemy.engine import URL, Row
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from collab.errors import StoreUnavailable
+from collab.errors import DocumentsBusy, StoreUnavailable
 from collab.store import migrate as schema
 from collab.store.database import SEQUENCES, TAILS, Batch, Database, Timeouts, Uncertain, transaction
 from collab.store.rules import storable_or_none
 
 CONNECTIONS = 5
 """For everything but appends, per process. Guessed; a default server takes 100."""
-APPENDING_CONNECTIONS = 2
-"""One recorder writes at a time; the second is for whoever overlaps it."""
+APPENDING_CONNECTIONS = 3
+"""One for the recorder's batches, two for the documents it has set aside, which may wait for a lock."""
 
 _BROKEN = (
     asyncpg.PostgresConnectionError,
@@ -67,6 +69,18 @@ SELECT name, last_seq FROM ends
 """  # noqa: S608
 
 
+# FOR NO KEY UPDATE is what an append takes, so this finds what holds up an append and nothing else: a compaction's
+# snapshot refers to its document's row with a weaker lock. The row of a document that is just being created elsewhere
+# cannot be seen yet, let alone be asked about.
+_BUSY = """
+WITH free AS MATERIALIZED (
+  SELECT name FROM documents WHERE name = ANY($1::text[]) FOR NO KEY UPDATE SKIP LOCKED
+)
+SELECT given.name, documents.name IS NULL AS unseen
+FROM unnest($1::text[]) AS given (name) LEFT JOIN documents USING (name)
+WHERE given.name NOT IN (SELECT name FROM free)
+"""
+
 _SEQUENCES = SEQUENCES.format(among="= ANY($1::text[])")
 _TAILS = TAILS.format(given="SELECT * FROM unnest($1::text[], $2::bigint[])", length="octet_length", limit="$3::bigint")
 
@@ -77,7 +91,8 @@ class PostgresDatabase(Database):
     driver_errors = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
     def __init__(self, url: URL, timeouts: Timeouts) -> None:
-        arguments = _connect_arguments(timeouts)
+        arguments = _connect_arguments(timeouts, timeouts.lock_s)
+        self._append_lock_s = min(timeouts.append_lock_s, timeouts.lock_s)
         self._engine = create_async_engine(
             url,
             hide_parameters=True,
@@ -87,7 +102,8 @@ class PostgresDatabase(Database):
             pool_pre_ping=True,  # one more round trip, so that a restarted server fails no request
             connect_args=arguments,
         )
-        self._appenders = _Appenders({**self._engine.dialect.create_connect_args(url)[1], **arguments})
+        appending = _connect_arguments(timeouts, self._append_lock_s)
+        self._appenders = _Appenders({**self._engine.dialect.create_connect_args(url)[1], **appending})
         self._readers = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         super().__init__(url, (self._engine,))
 
@@ -128,8 +144,38 @@ class PostgresDatabase(Database):
             [entry.node for entry in entries],
             [entry.number for entry in entries],
         )
-        found = await self._appenders.fetch(_APPEND, values)
+        try:
+            found = await self._appenders.fetch(_APPEND, values)
+        except asyncpg.LockNotAvailableError as error:
+            await self._tell_busy(batch, error)
+            raise
         return {row["name"]: row["last_seq"] for row in found}
+
+    @asynccontextmanager
+    async def appending(self, batch: Batch) -> AsyncIterator[AsyncConnection]:
+        """See `Database.appending`."""
+        try:
+            async with self.writing() as connection:
+                await connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_milliseconds(self._append_lock_s)}")
+                yield connection
+        except DBAPIError as error:
+            cause = error.orig and error.orig.__cause__
+            if isinstance(cause, asyncpg.LockNotAvailableError):
+                await self._tell_busy(batch, cause)
+            raise
+
+    async def _tell_busy(self, batch: Batch, error: asyncpg.LockNotAvailableError) -> None:
+        """Raise `DocumentsBusy` if it was documents' rows that ``batch`` waited for in vain."""
+        if error.context is None:  # "while locking tuple ..."; without it a whole table is locked
+            return
+        try:
+            found = await self._appenders.fetch(_BUSY, (list(batch.counts),), undo=True)
+        except (Uncertain, *self._outages):
+            return
+        locked = [row["name"] for row in found if not row["unseen"]]
+        unseen = [row["name"] for row in found if row["unseen"]]
+        if busy := frozenset(locked or unseen):
+            raise DocumentsBusy(f"{self.name}: somebody else holds {len(busy)} documents locked", busy) from error
 
     async def close(self) -> None:
         """See `Database.close`."""
@@ -159,7 +205,7 @@ class PostgresDatabase(Database):
 
 
 class _Appenders:
-    """A few plain connections for one statement.
+    """A few plain connections for appends, which wait for locks only briefly.
 
     None is tried before it is used: when one turns out to be dead, all that were idle are given up and the append is
     `Uncertain`, which is settled on a new connection.
@@ -171,14 +217,18 @@ class _Appenders:
         self._closed = False
         self._room = asyncio.Semaphore(APPENDING_CONNECTIONS)
 
-    async def fetch(self, statement: str, values: tuple[object, ...]) -> list[asyncpg.Record]:
+    async def fetch(self, statement: str, values: tuple[object, ...], *, undo: bool = False) -> list[asyncpg.Record]:
+        """The rows of a statement that is a transaction of its own, committed unless ``undo``."""
         async with self._room:
             connection = self._idle.pop() if self._idle else await asyncpg.connect(**self._arguments)
             try:
-                found: list[asyncpg.Record] = await connection.fetch(statement, *values)
+                found = await (_fetch_undone if undo else _fetch)(connection, statement, values)
             except asyncpg.UniqueViolationError as error:
-                self._idle.append(connection)
+                self._give_back(connection)
                 raise Uncertain from error
+            except asyncpg.LockNotAvailableError:
+                self._give_back(connection)
+                raise
             except _BROKEN as error:
                 for dead in (connection, *self._idle):
                     dead.terminate()
@@ -187,11 +237,14 @@ class _Appenders:
             except BaseException:
                 connection.terminate()
                 raise
-            if self._closed:
-                connection.terminate()
-            else:
-                self._idle.append(connection)
+            self._give_back(connection)
             return found
+
+    def _give_back(self, connection: asyncpg.Connection) -> None:
+        if self._closed:
+            connection.terminate()
+        else:
+            self._idle.append(connection)
 
     async def close(self) -> None:
         self._closed = True
@@ -199,15 +252,35 @@ class _Appenders:
             await self._idle.pop().close()
 
 
-def _connect_arguments(timeouts: Timeouts) -> dict[str, Any]:
+async def _fetch(connection: asyncpg.Connection, statement: str, values: tuple[object, ...]) -> list[asyncpg.Record]:
+    found: list[asyncpg.Record] = await connection.fetch(statement, *values)
+    return found
+
+
+async def _fetch_undone(
+    connection: asyncpg.Connection, statement: str, values: tuple[object, ...]
+) -> list[asyncpg.Record]:
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        return await _fetch(connection, statement, values)
+    finally:
+        await transaction.rollback()
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)
+
+
+def _connect_arguments(timeouts: Timeouts, lock_s: float) -> dict[str, Any]:
     return {
         "timeout": timeouts.connect_s,
         # The server ends a statement first; this one is for a server that is frozen or cut off.
         "command_timeout": timeouts.statement_s + 2,
         "server_settings": {
             "application_name": "collab",
-            "statement_timeout": str(int(timeouts.statement_s * 1000)),
-            "lock_timeout": str(int(timeouts.lock_s * 1000)),
-            "idle_in_transaction_session_timeout": str(int(timeouts.statement_s * 2000)),
+            "statement_timeout": str(_milliseconds(timeouts.statement_s)),
+            "lock_timeout": str(_milliseconds(lock_s)),
+            "idle_in_transaction_session_timeout": str(_milliseconds(timeouts.statement_s * 2)),
         },
     }

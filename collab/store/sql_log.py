@@ -49,7 +49,7 @@ class SqlLog:
         return Appended(last_seq, frozenset(batch.counts.keys() - last_seq.keys()), repeated=repeated)
 
     async def _append_carefully(self, batch: Batch) -> dict[str, int]:
-        async with self._database.writing() as connection:
+        async with self._database.appending(batch) as connection:
             # Locking first is what makes the question below final: an earlier attempt that is still running on the
             # server holds these rows, and once we have them, its entries are either visible or will never be.
             held = await self._database.advance(connection, dict.fromkeys(batch.counts, 0), batch.now)
