@@ -130,6 +130,8 @@ class Exchange:
         self._cause = "opened"
         self._changed_at = loop.time()
         self._digest_at = 0.0
+        """When to send the next digest, or, while nobody else is known, the next question."""
+        self._alone_for = 0
 
     async def open(self) -> None:
         """Be heard from now on (SPEC N2)."""
@@ -139,7 +141,6 @@ class Exchange:
         """The document is loaded: ask whoever has it open too."""
         self._begun = True
         if self._bus.shared:
-            self._digest_at = self._loop.time() + SLOWER * self._times.digest_every
             self._ask_everybody("opened")
 
     async def close(self) -> None:
@@ -340,6 +341,10 @@ class Exchange:
     def _ask_everybody(self, cause: str) -> None:
         self._counters.resyncs.add(cause)
         self._asked_everybody_at = self._loop.time()
+        # Should nobody be found, again soon, and then ever more rarely.
+        pace = self._times.digest_every * min(SLOWER, 2**self._alone_for / 3)
+        self._alone_for = min(self._alone_for + 1, 10)
+        self._digest_at = 0.0 if self._peers else self._asked_everybody_at + pace * (0.75 + self._rng.random() / 2)
         self._run(lambda document: self._ask(document, to=None))
 
     async def _ask(self, document: LoadedDocument, to: str | None) -> None:
@@ -357,7 +362,7 @@ class Exchange:
                 self._miss(node, peer, peer.missed)
         if self._ask_everybody_at is not None and now >= self._ask_everybody_at and self._begun:
             self._ask_everybody_at = None
-            self._digest_at = 0.0
+            self._alone_for = 0
             self._ask_everybody(self._cause)
         if self._peers and now >= self._digest_at:
             pace = self._times.digest_every * (1 if now - self._changed_at < QUIET_AFTER else SLOWER)
@@ -365,7 +370,6 @@ class Exchange:
             self._run(self._tell_digest)
         elif self._counters.nodes and now >= self._digest_at and self._begun:
             # Two rooms whose questions were both lost would never know of each other.
-            self._digest_at = now + SLOWER * self._times.digest_every * (0.75 + self._rng.random() / 2)
             self._ask_everybody("alone")
 
     async def _tell_digest(self, document: LoadedDocument) -> None:
