@@ -44,11 +44,11 @@ class CatchUp:
     def follow(self, rows: Sequence[NamedUpdate], through: int, exchange: Exchange) -> None:
         """The log follower read these rows, and nothing before ``through`` is missing now."""
         fresh = [row for row in rows if row.node != self._node and not self.view.knows(row.seq)]
-        self.view.advance(through)
+        self._pump.hear_rows(row.update for row in fresh)
+        self._pump.afterwards(lambda: self.view.advance(through))
         if not fresh:
             return
         self._counters.followed += len(fresh)
-        self._pump.hear_rows(row.update for row in fresh)
         for node, number in {row.node: row.number for row in fresh}.items():
             self._perform(self._room.peer_committed(node, number))
             if not node.endswith(ADOPTED):
@@ -56,9 +56,9 @@ class CatchUp:
 
     def read_whole(self, stored: Stored) -> None:
         """The log follower came too late for some rows: they are in a snapshot now, and here it is."""
-        self.view.advance(stored.last_seq)
         self._counters.followed += len(stored.updates)
         self._pump.hear_rows(stored.all_updates)
+        self._pump.afterwards(lambda: self.view.advance(stored.last_seq))
 
     def built_again(self, stored: Stored) -> None:
         """The engine died and the document was built again: what the log brought along nobody here was shown yet."""

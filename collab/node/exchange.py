@@ -229,9 +229,8 @@ class Exchange:
                 self._pump.hear(node, peers.read_update(payload))
             case Kind.COMMITTED:
                 message = peers.read_committed(payload)
-                if peer.complete:
-                    for first, count in message.rows:
-                        self._view.add(first, count)
+                if peer.complete and message.rows:
+                    self._pump.afterwards(lambda: self._view.add_all(message.rows))
                 self._perform(self._room.peer_committed(node, message.through))
             case Kind.AWARENESS:
                 entries = peers.read_awareness(payload).entries

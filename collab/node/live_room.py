@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from collab.errors import CloseCode, CollabError, MalformedMessage, close_code_for, error_for
+from collab.errors import CloseCode, CollabError, DocumentDeleted, MalformedMessage, close_code_for, error_for
 from collab.node.brake import Brake
 from collab.node.catch_up import CatchUp
 from collab.node.exchange import Exchange
@@ -343,6 +343,9 @@ class LiveRoom:
         return [*self._unsaved.updates(), *self._room.foreign.updates()]
 
     def _fail(self, error: Exception) -> None:
+        if isinstance(error, DocumentDeleted):
+            self.deleted()
+            return
         code = close_code_for(error)
         if isinstance(error, CollabError):
             log.error("room_failed", document=self.name, code=code.code, error=str(error))

@@ -60,8 +60,6 @@ class LoadedDocument:
         self._counters = counters
         self._unsaved = unsaved
         self._reloaded = reloaded
-        self.lives = 1
-        """How often the document was built."""
         self._opened = False
         self._loaded = False
         self._state_vector: bytes | None = None
@@ -184,7 +182,6 @@ class LoadedDocument:
         self._digest = None
         self._loaded = True
         if self._opened:
-            self.lives += 1
             self._reloaded(stored)
         return stored
 

@@ -1,12 +1,13 @@
 """How much of a document's log is known to be in its live room, so that nothing is read twice and nothing overlooked.
 
 A row is known when this node committed it, when the node that did said so after sending its update, or when it was
-read from the log. The log follower reads what stays unknown.
+read from the log; and it must be integrated and shown by then. The log follower reads what stays unknown.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 
 MAX_STRETCHES = 1_000
 """More than this are forgotten: the follower then reads those rows, which changes nothing."""
@@ -39,6 +40,11 @@ class LogView:
         elif len(self._firsts) > MAX_STRETCHES:
             self._firsts.clear()
             self._ends.clear()
+
+    def add_all(self, rows: Iterable[tuple[int, int]]) -> None:
+        """Each is (first, count)."""
+        for first, count in rows:
+            self.add(first, count)
 
     def advance(self, through: int) -> None:
         """Everything up to ``through`` is known."""

@@ -36,8 +36,6 @@ class _Heard:
     """Something of another node."""
 
     update: bytes
-    life: int
-    """`LoadedDocument.lives` when it came."""
     origin: tuple[str, PeerUpdate] | None = None
     """Who sent it; None for a row of the log."""
 
@@ -67,6 +65,7 @@ class Pump:
         self._proposals: list[Proposal] = []
         self._heard: list[_Heard] = []
         self._errands: list[Errand] = []
+        self._afterwards: list[Callable[[], None]] = []
         self._asks: dict[Session, Answer] = {}
         self._owed: dict[Session, Answer] = {}
         """Answers to readers that are behind: big, so they wait until what is before them has been read."""
@@ -110,18 +109,25 @@ class Pump:
 
     def hear(self, node: str, message: PeerUpdate) -> None:
         """Put what another node took from its sessions into the next batch."""
-        self._heard.append(_Heard(message.update, self._document.lives, (node, message)))
+        self._heard.append(_Heard(message.update, (node, message)))
         self._wake()
 
     def hear_rows(self, updates: Iterable[bytes]) -> None:
         """Put rows of the log into the next batch."""
-        self._heard += (_Heard(update, self._document.lives) for update in updates)
+        self._heard += (_Heard(update) for update in updates)
         self._wake()
 
     def run(self, errand: Errand) -> None:
         """Do something with the document in the next turn, after what waits has been integrated."""
         self._errands.append(errand)
         self._wake()
+
+    def afterwards(self, note: Callable[[], None]) -> None:
+        """Note something once all that was heard before is integrated and shown: now, or when the next turn ends."""
+        if self._working or self._has_work():
+            self._afterwards.append(note)
+        else:
+            note()
 
     def ask(self, answer: Answer) -> None:
         """Answer a session's SyncStep1 in the next turn; its newest, if it asks several times."""
@@ -173,7 +179,15 @@ class Pump:
         self._rested()
 
     def _has_work(self) -> bool:
-        return bool(self._proposals or self._heard or self._asks or self._greets or self._slow or self._errands)
+        return bool(
+            self._proposals
+            or self._heard
+            or self._asks
+            or self._greets
+            or self._slow
+            or self._errands
+            or self._afterwards
+        )
 
     async def _sleep(self) -> None:
         """Until something is queued. Not an asyncio.Event: that asks for the running loop each time."""
@@ -188,6 +202,7 @@ class Pump:
             self._sleeper.set_result(None)
 
     async def _turn(self) -> None:
+        afterwards, self._afterwards = self._afterwards, []
         if self._slow:
             await self._see_to_slow_readers()
         if self._greets:
@@ -213,6 +228,8 @@ class Pump:
             errands, self._errands = self._errands, []
             for errand in errands:
                 await errand(self._document)
+        for note in afterwards:
+            note()
 
     async def _integrate(self, proposals: Sequence[Proposal]) -> None:
         if not proposals:
@@ -237,9 +254,6 @@ class Pump:
         for answer in answers:
             self._perform(self._room.heard(answer.merged))
         for item in heard:
-            if item.life != self._document.lives:
-                # The document was built again meanwhile, perhaps with this in it, so that it looked like nothing new.
-                self._perform(self._room.heard(item.update))
             if item.origin is not None:
                 self._room.brought(*item.origin, self._loop.time())
 
