@@ -157,13 +157,14 @@ class Recorder:
         self.failing = False
 
     def _put_aside(self, items: list[Item], busy: Collection[str]) -> list[Item]:
-        """Take what is of busy documents out of a batch, and out of the queue behind it; gives the rest of the batch."""
+        """Take what is of busy documents out of a batch and out of the queue behind it; gives the batch's rest."""
         aside, rest = split(items, busy)
         later, others = split(self._queue, busy)
         self._queue = deque(others)
+        log.warning("documents_set_aside", documents=len(busy), one=min(busy), updates=len(aside))
         for item in (*aside, *later):
             self._set_aside.add(item)
-        tell_delayed((*aside, *later))
+        tell_delayed(later)
         return rest
 
     async def _commit(self, items: list[Item]) -> None:

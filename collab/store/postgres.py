@@ -8,8 +8,8 @@ document waits, then counts on from what was committed. So within one document, 
 without gaps, and "covered through 400" can be said in one number. A transaction that is undone takes its numbers back.
 
 Documents are locked in name order, by every transaction that locks more than one, so two batches that overlap wait for
-each other instead of deadlocking. An append waits briefly: when a row stays locked, `DocumentsBusy` tells which, so that
-a person's forgotten transaction on one document does not hold up all that share a batch with it.
+each other instead of deadlocking. An append waits briefly: when a row stays locked, `DocumentsBusy` tells which, so
+that a forgotten transaction on one document does not hold up all that share a batch with it.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ SELECT name, last_seq FROM ends
 """  # noqa: S608
 
 
-# FOR NO KEY UPDATE is what an append takes, so this finds what holds up an append and nothing else: a compaction's
-# snapshot refers to its document's row with a weaker lock. The row of a document that is just being created elsewhere
-# cannot be seen yet, let alone be asked about.
+# Its locks end with it. FOR NO KEY UPDATE is what an append takes, so this finds what holds up an append and nothing
+# else: a compaction's snapshot refers to its document's row with a weaker lock. The row of a document that is just
+# being created elsewhere cannot be seen yet, let alone be asked about.
 _BUSY = """
 WITH free AS MATERIALIZED (
   SELECT name FROM documents WHERE name = ANY($1::text[]) FOR NO KEY UPDATE SKIP LOCKED
@@ -159,7 +159,7 @@ class PostgresDatabase(Database):
                 await connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_milliseconds(self._append_lock_s)}")
                 yield connection
         except DBAPIError as error:
-            cause = error.orig and error.orig.__cause__
+            cause = error.orig.__cause__ if error.orig is not None else None
             if isinstance(cause, asyncpg.LockNotAvailableError):
                 await self._tell_busy(batch, cause)
             raise
@@ -169,8 +169,9 @@ class PostgresDatabase(Database):
         if error.context is None:  # "while locking tuple ..."; without it a whole table is locked
             return
         try:
-            found = await self._appenders.fetch(_BUSY, (list(batch.counts),), undo=True)
-        except (Uncertain, *self._outages):
+            with self.translating():
+                found = await self._appenders.fetch(_BUSY, (list(batch.counts),))
+        except (Uncertain, StoreUnavailable):
             return
         locked = [row["name"] for row in found if not row["unseen"]]
         unseen = [row["name"] for row in found if row["unseen"]]
@@ -217,12 +218,11 @@ class _Appenders:
         self._closed = False
         self._room = asyncio.Semaphore(APPENDING_CONNECTIONS)
 
-    async def fetch(self, statement: str, values: tuple[object, ...], *, undo: bool = False) -> list[asyncpg.Record]:
-        """The rows of a statement that is a transaction of its own, committed unless ``undo``."""
+    async def fetch(self, statement: str, values: tuple[object, ...]) -> list[asyncpg.Record]:
         async with self._room:
             connection = self._idle.pop() if self._idle else await asyncpg.connect(**self._arguments)
             try:
-                found = await (_fetch_undone if undo else _fetch)(connection, statement, values)
+                found: list[asyncpg.Record] = await connection.fetch(statement, *values)
             except asyncpg.UniqueViolationError as error:
                 self._give_back(connection)
                 raise Uncertain from error
@@ -250,22 +250,6 @@ class _Appenders:
         self._closed = True
         while self._idle:
             await self._idle.pop().close()
-
-
-async def _fetch(connection: asyncpg.Connection, statement: str, values: tuple[object, ...]) -> list[asyncpg.Record]:
-    found: list[asyncpg.Record] = await connection.fetch(statement, *values)
-    return found
-
-
-async def _fetch_undone(
-    connection: asyncpg.Connection, statement: str, values: tuple[object, ...]
-) -> list[asyncpg.Record]:
-    transaction = connection.transaction()
-    await transaction.start()
-    try:
-        return await _fetch(connection, statement, values)
-    finally:
-        await transaction.rollback()
 
 
 def _milliseconds(seconds: float) -> int:

@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import asyncpg
 import pytest
 from sqlalchemy.engine import make_url
 
-from collab.errors import StoreUnavailable
+from collab.errors import DocumentsBusy, StoreUnavailable
 from collab.store import SqlStore, Timeouts
+from collab.store.database import Batch
 from collab.store.port import LogEntry
+from collab.store.postgres import PostgresDatabase
 from tests.support.postgres import PostgresServer, postgres_server, postgres_url
 from tests.support.stores import Entries, folded
 
@@ -30,6 +33,15 @@ SHORT = Timeouts(connect_s=1, statement_s=0.5, lock_s=0.3)
 @pytest.fixture
 async def store(postgres_url: str) -> AsyncIterator[SqlStore]:
     made = SqlStore(postgres_url, migrate=True, timeouts=SHORT)
+    await made.open()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def brief(postgres_url: str) -> AsyncIterator[SqlStore]:
+    """A store whose appends wait briefly for a lock, and whose statements may take long."""
+    made = SqlStore(postgres_url, migrate=True, timeouts=Timeouts(append_lock_s=0.2))
     await made.open()
     yield made
     await made.close()
@@ -186,19 +198,98 @@ async def test_p1_f14_kill_9_loses_nothing_that_was_answered(postgres_server: Po
     assert await store.log.last_seq("d0") == len(answered + failed) // 3
 
 
-async def test_f17_a_lock_held_elsewhere_is_an_outage_and_ends(
-    postgres_url: str, store: SqlStore, entry: Entries
+@pytest.mark.parametrize("mode", ["ACCESS EXCLUSIVE", "SHARE"])
+@pytest.mark.parametrize("table", ["updates", "documents"])
+async def test_f17_a_table_locked_elsewhere_is_an_outage_and_ends(
+    postgres_url: str, store: SqlStore, entry: Entries, table: str, mode: str
 ) -> None:
     await store.log.append([entry("a", b"1")])
     other = await asyncpg.connect(postgres_url)
     late = [entry("b", b"2"), entry("a", b"3")]
     async with other.transaction():
-        await other.execute("LOCK TABLE updates IN ACCESS EXCLUSIVE MODE")
-        with pytest.raises(StoreUnavailable, match="timeout"):
+        await other.execute(f"LOCK TABLE {table} IN {mode} MODE")
+        with pytest.raises(StoreUnavailable, match="timeout") as raised:
             await store.log.append(late)
-        assert await store.log.last_seq("b") == 0
+        assert not isinstance(raised.value, DocumentsBusy), "no document is to blame"
     await other.close()
+    assert await store.log.last_seq("b") == 0
     assert (await store.log.append(late)).last_seq == {"a": 2, "b": 1}
+
+
+async def test_f17_documents_locked_elsewhere_are_named_and_the_others_need_not_wait(
+    postgres_url: str, brief: SqlStore, entry: Entries
+) -> None:
+    first = [entry(name, b"1") for name in "abcd"]
+    await brief.log.append(first)
+    locked, free = [entry("a", b"2"), entry("c", b"2")], [entry("b", b"2"), entry("d", b"2"), entry("new", b"1")]
+    other, folding = await asyncpg.connect(postgres_url), await asyncpg.connect(postgres_url)
+    async with other.transaction(), folding.transaction():
+        await other.execute("SELECT 1 FROM documents WHERE name IN ('a', 'c', 'elsewhere') FOR UPDATE")
+        await folding.execute("SELECT 1 FROM documents WHERE name = 'd' FOR KEY SHARE")  # as a new snapshot does
+        with pytest.raises(DocumentsBusy) as raised:
+            await brief.log.append([*locked, *free])
+        assert raised.value.documents == {"a", "c"}
+        assert await brief.log.last_seqs(["a", "b", "c", "d", "new"]) == dict.fromkeys("abcd", 1)
+        assert (await brief.log.append(free)).last_seq == {"b": 2, "d": 2, "new": 1}
+        with pytest.raises(DocumentsBusy) as raised:
+            await brief.log.append(locked)
+        assert raised.value.documents == {"a", "c"}
+    await other.close()
+    await folding.close()
+    appended = await brief.log.append(locked)
+    assert (appended.last_seq, appended.repeated) == ({"a": 2, "c": 2}, False)
+
+
+async def test_f17_documents_locked_while_a_lost_connection_is_made_up_for_are_named_too(
+    postgres_url: str, postgres_server: PostgresServer, brief: SqlStore, entry: Entries
+) -> None:
+    await brief.log.append([entry("a", b"1"), entry("b", b"1")])
+    other = await asyncpg.connect(postgres_url)
+    late = [entry("a", b"2"), entry("b", b"2")]
+    async with other.transaction():
+        await other.execute("SELECT 1 FROM documents WHERE name = 'a' FOR UPDATE")
+        await _reconnect(postgres_server)  # so that the append finds its connection dead, and has to look first
+        with pytest.raises(DocumentsBusy) as raised:
+            await brief.log.append(late)
+        assert raised.value.documents == {"a"}
+        assert await brief.log.last_seq("b") == 1
+    await other.close()
+    assert (await brief.log.append(late)).last_seq == {"a": 2, "b": 2}
+
+
+async def test_f17_a_document_that_is_being_created_elsewhere_holds_up_new_documents_only(
+    postgres_url: str, brief: SqlStore, entry: Entries
+) -> None:
+    await brief.log.append([entry("old", b"1")])
+    old, new, made = entry("old", b"2"), entry("new", b"1"), entry("made elsewhere", b"1")
+    other = await asyncpg.connect(postgres_url)
+    creating = other.transaction()
+    await creating.start()
+    await other.execute(
+        "INSERT INTO documents (name, meta, created_at, updated_at, last_seq)"
+        " VALUES ('made elsewhere', '{}', now(), now(), 0)"
+    )
+    with pytest.raises(DocumentsBusy) as raised:
+        await brief.log.append([old, new, made])
+    assert made.document in raised.value.documents
+    assert old.document not in raised.value.documents
+    assert (await brief.log.append([old])).last_seq == {"old": 2}
+    assert (await brief.log.append([new])).last_seq == {"new": 1}
+    await creating.rollback()
+    await other.close()
+    assert (await brief.log.append([made])).last_seq == {"made elsewhere": 1}
+
+
+async def test_f17_an_append_waits_less_for_a_lock_than_other_statements(postgres_url: str, store: SqlStore) -> None:
+    usual = SqlStore(postgres_url)
+    await usual.open()
+    async with usual._database.reading() as connection:
+        assert (await connection.exec_driver_sql("SHOW lock_timeout")).scalar_one() == "5s"
+    async with usual._database.appending(Batch([], datetime.now(UTC))) as connection:
+        assert (await connection.exec_driver_sql("SHOW lock_timeout")).scalar_one() == "750ms"
+    assert isinstance(usual._database, PostgresDatabase)
+    assert (await usual._database._appenders.fetch("SHOW lock_timeout", ()))[0][0] == "750ms"
+    await usual.close()
 
 
 async def test_a_locked_document_holds_up_no_other_document_s_readers(
