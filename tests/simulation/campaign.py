@@ -1,0 +1,38 @@
+"""Many seeds in several processes. Not part of ``__main__``, which a worker cannot import."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
+from multiprocessing import get_context
+from typing import TYPE_CHECKING
+
+from tests.simulation.run import Outcome, run_seed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CHUNK = 25
+"""Seeds a worker takes at once."""
+
+
+def outcomes(seeds: Sequence[int], *, jobs: int, anti_entropy: bool = True) -> Iterator[Outcome]:
+    """Run ``seeds``; their outcomes, without events, as they come."""
+    work = partial(run_chunk, anti_entropy=anti_entropy)
+    chunks = [seeds[start : start + CHUNK] for start in range(0, len(seeds), CHUNK)]
+    if jobs <= 1:
+        for chunk in chunks:
+            yield from work(chunk)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        for future in as_completed([pool.submit(work, chunk) for chunk in chunks]):
+            yield from future.result()
+
+
+def run_chunk(seeds: Sequence[int], *, anti_entropy: bool) -> list[Outcome]:
+    """Some seeds in this process; their events stay here."""
+    found = [run_seed(seed, anti_entropy=anti_entropy) for seed in seeds]
+    for outcome in found:
+        outcome.lines.clear()
+    return found
