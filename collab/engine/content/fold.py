@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from collab.engine.native import NativeDoc, NativePanic, is_contained, merge
-from collab.errors import InvalidContent
+from collab.errors import InvalidContent, MalformedMessage
 from collab.protocol.yjs import scan_update
 
 
@@ -26,6 +26,25 @@ def fold(updates: Sequence[bytes], *, complete: bool = False) -> bytes:
         raise InvalidContent("the document cannot be read") from error
     finally:
         document.close()
+
+
+def fold_stored(updates: Sequence[bytes]) -> bytes:
+    """`fold` for what a store holds: rows that cannot be read are left out, as they are where documents are loaded."""
+    try:
+        return fold(updates)
+    except InvalidContent:
+        readable = [update for update in updates if _is_readable(update)]
+        if len(readable) == len(updates):
+            raise
+        return fold(readable)
+
+
+def _is_readable(update: bytes) -> bool:
+    try:
+        scan_update(update)
+    except MalformedMessage:
+        return False
+    return True
 
 
 def _is_whole(update: bytes, state_vector: bytes) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from collab.engine.content import plain
 from collab.engine.content.encoding import Encoder
-from collab.engine.content.fold import fold
+from collab.engine.content.fold import fold, fold_stored
 from collab.engine.content.html_reader import from_html
 from collab.engine.content.html_writer import to_html
 from collab.engine.content.markdown_reader import from_markdown
@@ -35,7 +35,7 @@ _WRITERS: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
 
 
 def run_content_job(job: Render | Compose | Revert) -> bytes:
-    """Do ``job`` and return its bytes. The updates in it were scanned; ``Compose.content`` may be anything.
+    """Do ``job`` and return its bytes. ``Compose.content`` may be anything.
 
     Raises `InvalidContent` with one sentence when the content, or the document, cannot be converted.
     """
@@ -44,13 +44,13 @@ def run_content_job(job: Render | Compose | Revert) -> bytes:
             return _render(job)
         if isinstance(job, Compose):
             return _compose(job)
-        return revert(fold(job.current), fold(job.target))
+        return revert(fold_stored(job.current), fold_stored(job.target))
     except RecursionError as error:
         raise InvalidContent("the content nests too deeply") from error
 
 
 def _render(job: Render) -> bytes:
-    update = fold(job.updates)
+    update = fold_stored(job.updates)
     if job.format == "update":
         return update
     name, root = choose(read_roots(Replica(update)), job.root)

@@ -236,3 +236,10 @@ def test_a_quill_text_is_shown_as_rich_text() -> None:
 def test_maps_are_shown_as_json_in_text_forms() -> None:
     assert json.loads(shown(compose({"a": [1]}), "text")) == {"a": [1]}
     assert shown(compose({"a": [1]}), "markdown").startswith("```json\n")
+
+
+def test_l7_a_row_that_is_no_update_is_left_out_and_the_rest_is_rendered() -> None:
+    update = composed("kept", "text")
+    assert run_content_job(Render((update, b"\xff" * 40), "text")) == b"kept"
+    with pytest.raises(InvalidContent):
+        composed(b"\xff" * 40, "update")
