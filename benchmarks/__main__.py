@@ -170,7 +170,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--scenarios", type=_names(SCENARIOS), default=list(SCENARIOS), help=",".join(SCENARIOS))
     parser.add_argument("--servers", type=_names(SERVERS), default=list(SERVERS), help=",".join(SERVERS))
     parser.add_argument("--rounds", type=int, help="how often everything is measured, in turn (default 3, quick 1)")
-    parser.add_argument("--quick", action="store_true", help="a shorter look: less than five minutes")
+    parser.add_argument("--quick", action="store_true", help="a shorter look: about six minutes")
     parser.add_argument("--collab-database", metavar="URL", help="a PostgreSQL for collab instead of SQLite")
     parser.add_argument("--cores", metavar="S,G", help="cores of server and generator (default: the first two)")
     parser.add_argument("--output", type=Path, help="where to write the report (.md, and .json beside it)")
