@@ -54,7 +54,7 @@ class Envelope:
     epoch: int
     """New whenever the sender opens the document anew; grows."""
     sequence: int
-    """Counts up from 1 within (node, epoch, document); a hole means something was lost. 0: sent to one node only."""
+    """Counts up from 1 within (node, epoch, document); a hole means something was lost. 0: nobody would miss it."""
     kind: int
     """One of `Kind`, or what a newer version of collab knows."""
     payload: bytes

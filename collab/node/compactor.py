@@ -17,6 +17,8 @@ from collab.errors import CollabError, DocumentDeleted, Misuse
 from collab.store.port import Compaction
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from collab.engine.port import Engine
     from collab.node.counters import Counters
     from collab.store.port import Stored, UpdateLog
@@ -46,7 +48,18 @@ class _Weight:
 class Compactor:
     """Watches how the logs grow. ``start`` it once, ``close`` it once."""
 
-    def __init__(self, update_log: UpdateLog, engine: Engine, counters: Counters, *, after_updates: int = 500) -> None:
+    def __init__(
+        self,
+        update_log: UpdateLog,
+        engine: Engine,
+        counters: Counters,
+        *,
+        after_updates: int = 500,
+        pause: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        """``pause`` gives the seconds to wait before a document that is due is folded: nodes that share it would all
+        fold it at once, and all but one for nothing."""
+        self._pause = pause
         self._log = update_log
         self._engine = engine
         self._counters = counters
@@ -91,6 +104,10 @@ class Compactor:
         # Every logged row costs the reader about 100 bytes of work beside its own, and folding costs the snapshot.
         heavy = weight.updates * 100 + weight.bytes
         if weight.updates >= self._after_updates and heavy >= weight.snapshot_bytes:
+            if document not in self._due:
+                pause = self._pause()
+                if pause:
+                    weight.not_before = max(weight.not_before, asyncio.get_running_loop().time() + pause)
             self._due[document] = None
             self._wake.set()
 
@@ -114,7 +131,7 @@ class Compactor:
     async def _compact(self, document: str) -> None:
         weight = self._weights[document]
         try:
-            await self.compact(document)
+            await self.compact(document, at_least=self._after_updates // 2)
         except DocumentDeleted:
             self._due.pop(document, None)
             self._weights.pop(document, None)
@@ -127,10 +144,11 @@ class Compactor:
             weight.failed = False
             self._due.pop(document, None)
 
-    async def compact(self, document: str) -> bool:
-        """Fold now; False when there was nothing to fold or another node was first."""
+    async def compact(self, document: str, *, at_least: int = 1) -> bool:
+        """Fold now; False when there are fewer updates to fold, so that another node must have been first."""
         stored = await self._log.load(document)
-        if not stored.updates:
+        if len(stored.updates) < at_least:
+            self._weights.setdefault(document, _Weight()).updates = len(stored.updates)
             return False
         folded = await self._engine.run(Fold(stored.all_updates))
         if not isinstance(folded, Folded):

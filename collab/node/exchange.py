@@ -157,12 +157,12 @@ class Exchange:
             self._untold = True
         elif len(update) <= MAX_CARRIED_BYTES:
             self._told.add(first)
-            self._publish(Kind.UPDATE, PeerUpdate(first, count, update))
+            self._tell(Kind.UPDATE, PeerUpdate(first, count, update))
 
     def tell_awareness(self, entries: tuple[PeerEntry, ...]) -> None:
         """What changed in the presence of this node's sessions."""
         if self._peers:
-            self._publish(Kind.AWARENESS, PeerAwareness(entries))
+            self._tell(Kind.AWARENESS, PeerAwareness(entries))
 
     def tell_committed(self, first: int, count: int, first_seq: int | None) -> None:
         """The ``count`` log entries from ``first`` on are committed, as rows from ``first_seq`` on."""
@@ -180,14 +180,22 @@ class Exchange:
     def _tell_committed(self) -> None:
         self._telling = False
         rows, self._rows = tuple(self._rows), []
-        self._publish(Kind.COMMITTED, PeerCommitted(self._through, rows))
+        self._tell(Kind.COMMITTED, PeerCommitted(self._through, rows))
+
+    def _tell(self, kind: Kind, message: PeerMessage) -> None:
+        """Tell every node that has the document open; one alone directly, for the channel would bring it back here."""
+        to = next(iter(self._peers)) if len(self._peers) == 1 else None
+        self._publish(kind, message, to=to)
 
     def _publish(self, kind: Kind, message: PeerMessage, to: str | None = None) -> None:
-        sequence = 0
-        if to is None:
-            self._sequence += 1
-            sequence = self._sequence
-        self._bus.publish(Envelope(self._name, self._node, self._epoch, sequence, kind, peers.pack(message)), to=to)
+        """Publish, numbered: to one node too, since a node that hears of us for the first time asks first."""
+        self._sequence += 1
+        envelope = Envelope(self._name, self._node, self._epoch, self._sequence, kind, peers.pack(message))
+        self._bus.publish(envelope, to=to)
+
+    def _say(self, kind: Kind, message: PeerMessage, to: str) -> None:
+        """Tell one node what is of no use to others; not numbered, nobody would miss it."""
+        self._bus.publish(Envelope(self._name, self._node, self._epoch, 0, kind, peers.pack(message)), to=to)
 
     # hearing
 
@@ -269,7 +277,7 @@ class Exchange:
 
     def _refute(self, node: str, removed: tuple[PeerEntry, ...]) -> None:
         if removed:
-            self._publish(Kind.AWARENESS, PeerAwareness(removed), to=node)
+            self._say(Kind.AWARENESS, PeerAwareness(removed), to=node)
 
     def _hear_answer(self, node: str, peer: _Peer, answer: PeerAnswer) -> None:
         self._refute(node, self._room.awareness.receive_all_from_node(node, answer.entries, self._loop.time()))
@@ -308,7 +316,7 @@ class Exchange:
         if len(update) > MAX_CARRIED_BYTES:
             update = EMPTY_UPDATE
         entries = self._room.awareness.owned_here(self._loop.time())
-        self._publish(Kind.ANSWER, PeerAnswer(self._sequence, same, update, self._through, entries), to=node)
+        self._say(Kind.ANSWER, PeerAnswer(self._sequence, same, update, self._through, entries), to=node)
         peer = self._peers.get(node)
         if peer is not None and not same and _lacks(mine, ask.state_vector):
             self._miss(node, peer, "digest")
@@ -348,7 +356,11 @@ class Exchange:
 
     async def _ask(self, document: LoadedDocument, to: str | None) -> None:
         mine = await document.digest()
-        self._publish(Kind.ASK, PeerAsk(mine.hash, mine.state_vector), to=to)
+        question = PeerAsk(mine.hash, mine.state_vector)
+        if to is None:
+            self._publish(Kind.ASK, question)
+        else:
+            self._say(Kind.ASK, question, to=to)
 
     # time
 

@@ -40,6 +40,9 @@ TICK_EVERY = 1.0
 QUARANTINE_FOR = 60.0
 """Seconds a document that keeps killing engines is left alone; guessed."""
 
+COMPACT_WITHIN = 5.0
+"""Seconds over which nodes that share a document spread their attempts to compact it."""
+
 GOODBYE_TIMEOUT = 2.0
 """Seconds clients get to answer a close frame before the listener is taken down."""
 
@@ -113,10 +116,16 @@ class Hub:
         self.store = store
         self.counters = counters or Counters()
         self.connections = ConnectionManager(self.counters, limits.connections)
-        self.compactor = Compactor(store.log, engine, self.counters, after_updates=limits.compact_after_updates)
+        rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
+        self.compactor = Compactor(
+            store.log,
+            engine,
+            self.counters,
+            after_updates=limits.compact_after_updates,
+            pause=lambda: rng.random() * COMPACT_WITHIN if self.counters.nodes else 0.0,
+        )
         self.recorder = Recorder(store.log, node=node, counters=self.counters, compactor=self.compactor)
         self.draining = False
-        rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
         self.cluster = Cluster(
             node=node,
             epoch=epoch,

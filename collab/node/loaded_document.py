@@ -40,7 +40,7 @@ log = structlog.get_logger(__name__)
 
 
 class LoadedDocument:
-    """The engine's copy of one document. Not for concurrent use: a room has one pump."""
+    """The engine's copy of one document. For one pump; calls may overlap only while it is ``loaded``."""
 
     def __init__(
         self,
@@ -69,6 +69,11 @@ class LoadedDocument:
         self._killers: list[float] = []
         self._poison: set[bytes] = set()
         """Rows of the log that kill engines, and are left out."""
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the engine holds it, as far as is known: then several calls may be under way at once."""
+        return self._loaded
 
     async def open(self) -> Stored:
         """Load for the first time; raises `DocumentDeleted`, `StoreUnavailable`, `DocumentQuarantined`."""

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from collab.node.counters import Counters
     from collab.room import Effect
 
+FOLLOW_WITHIN = 0.01
+"""Seconds until the engine has what was shown without it. More would gather more of it for one trip; a document that is
+asked for meanwhile has it first in any case."""
+
 Errand = Callable[[LoadedDocument], Awaitable[None]]
 
 
@@ -38,6 +42,8 @@ class _Heard:
     update: bytes
     origin: tuple[str, PeerUpdate] | None = None
     """Who sent it; None for a row of the log."""
+    shown: bool = False
+    """Whether this node's sessions were shown it before the engine had it."""
 
 
 class Pump:
@@ -71,6 +77,8 @@ class Pump:
         """Answers to readers that are behind: big, so they wait until what is before them has been read."""
         self._greets: dict[Session, None] = {}
         self._slow: dict[Session, Outbox] = {}
+        self._behind: dict[Session, Outbox] = {}
+        """Readers that are not written everything at once."""
         self._postponed: dict[Session, Outbox] = {}
         """Readers that have caught up, and get their diff when what they wrote is saved."""
         self._loop = asyncio.get_running_loop()
@@ -108,9 +116,27 @@ class Pump:
         self._wake()
 
     def hear(self, node: str, message: PeerUpdate) -> None:
-        """Put what another node took from its sessions into the next batch."""
+        """Another node took this from its sessions: show it, and let the engine have it within `FOLLOW_WITHIN`.
+
+        The other node's engine has checked it, so nobody need wait for ours. What comes in a burst is merged first,
+        and while a session is behind nothing is shown that a diff for it might not hold.
+        """
         self._heard.append(_Heard(message.update, (node, message)))
-        self._wake()
+        if len(self._heard) == 1 and not self._working:
+            self._loop.call_soon(self._show_alone)
+        else:
+            self._wake()
+
+    def _show_alone(self) -> None:
+        if len(self._heard) != 1 or self._behind or self._working:
+            self._wake()
+            return
+        (item,) = self._heard
+        if item.origin is not None and not item.shown:
+            self._heard = [_Heard(item.update, item.origin, shown=True)]
+            self._room.brought(*item.origin, self._loop.time())
+            self._perform(self._room.heard(item.update))
+            self._loop.call_later(FOLLOW_WITHIN, self._wake)
 
     def hear_rows(self, updates: Iterable[bytes]) -> None:
         """Put rows of the log into the next batch."""
@@ -141,7 +167,7 @@ class Pump:
 
     def note_slow(self, session: Session, outbox: Outbox) -> None:
         """See to an outbox that is over its bound or has drained in the next turn."""
-        self._slow[session] = outbox
+        self._slow[session] = self._behind[session] = outbox
         self._wake()
 
     def saved(self, sessions: Iterable[Session]) -> None:
@@ -155,6 +181,7 @@ class Pump:
     def drop(self, session: Session) -> None:
         """A session has left."""
         self._postponed.pop(session, None)
+        self._behind.pop(session, None)
         self._greets.pop(session, None)
         self._slow.pop(session, None)
         self._owed.pop(session, None)
@@ -210,31 +237,41 @@ class Pump:
             greets, self._greets = self._greets, {}
             for session in greets:
                 self._perform(self._room.greet(session, vector))
-        if self._proposals:
-            proposals, self._proposals = self._proposals, []
-            probes = [proposal for proposal in proposals if proposal.probe]
-            if probes:
-                proposals = [proposal for proposal in proposals if not proposal.probe]
-            await self._integrate(proposals)
-            await self._probe(probes)
-        if self._heard:
-            heard, self._heard = self._heard, []
-            await self._integrate_heard(heard)
+        await self._integrate_all()
         if self._asks:
+            await self._integrate_heard()
             asks, self._asks = self._asks, {}
             for ask in asks.values():
                 await self._answer(ask)
         if self._errands:
+            await self._integrate_heard()
             errands, self._errands = self._errands, []
             for errand in errands:
                 await errand(self._document)
         for note in afterwards:
             note()
 
-    async def _integrate(self, proposals: Sequence[Proposal]) -> None:
-        if not proposals:
-            return
-        answer = await self._document.integrate([proposal.update for proposal in proposals])
+    async def _integrate_all(self) -> None:
+        proposals, self._proposals = self._proposals, []
+        probes = [proposal for proposal in proposals if proposal.probe]
+        if probes:
+            proposals = [proposal for proposal in proposals if not proposal.probe]
+        if self._heard and proposals and self._document.loaded:
+            # What is written here may follow on what was heard, and both travel to the engine together.
+            heard, self._heard = self._heard, []
+            updates = [proposal.update for proposal in proposals]
+            heard_answer, answer = await asyncio.gather(
+                self._document.integrate([item.update for item in heard]), self._document.integrate(updates)
+            )
+            await self._show_heard(heard, heard_answer)
+            await self._take(proposals, answer)
+        else:
+            await self._integrate_heard()
+            if proposals:
+                await self._take(proposals, await self._document.integrate([one.update for one in proposals]))
+        await self._probe(probes)
+
+    async def _take(self, proposals: Sequence[Proposal], answer: Integration | None) -> None:
         if answer is not None:
             self._integrated(proposals, answer)
             return
@@ -247,14 +284,19 @@ class Pump:
         self._perform(self._room.integrated(self._sort(proposals, answer)))
         self._counters.broadcast_s.observe(self._loop.time() - proposals[0].arrived_at)
 
-    async def _integrate_heard(self, heard: Sequence[_Heard]) -> None:
-        updates = [item.update for item in heard]
-        answer = await self._document.integrate(updates)
-        answers = [answer] if answer else [await self._document.integrate_alone(update) for update in updates]
-        for answer in answers:
-            self._perform(self._room.heard(answer.merged))
+    async def _integrate_heard(self) -> None:
+        """Until nothing is left: who is answered now was not in the room when it was shown."""
+        while self._heard:
+            heard, self._heard = self._heard, []
+            await self._show_heard(heard, await self._document.integrate([item.update for item in heard]))
+
+    async def _show_heard(self, heard: Sequence[_Heard], answer: Integration | None) -> None:
+        answers = [answer] if answer else [await self._document.integrate_alone(item.update) for item in heard]
+        if not all(item.shown for item in heard):
+            for answer in answers:
+                self._perform(self._room.heard(answer.merged))
         for item in heard:
-            if item.origin is not None:
+            if item.origin is not None and not item.shown:
                 self._room.brought(*item.origin, self._loop.time())
 
     def _sort(self, proposals: Sequence[Proposal], answer: Integration) -> Integrated:
@@ -322,5 +364,7 @@ class Pump:
                 outbox.catch_up()
                 outbox.write(Frame(encode(Update(diff.update))))
                 outbox.write(Frame(encode(Awareness(self._room.awareness.all()))))
+            if outbox.flow is Flow.OPEN:
+                self._behind.pop(session, None)
             if outbox.flow is Flow.OPEN and session in self._owed:
                 self.ask(self._owed.pop(session))

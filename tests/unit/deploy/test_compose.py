@@ -21,12 +21,16 @@ UVICORN_GRACE_S = 5
 """`timeout_graceful_shutdown` in collab/server/run.py."""
 
 
-def _read() -> Any:
-    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
-    return yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text))
+def interpolated(value: Any) -> Any:
+    """``value`` with the default of every variable, as Compose does it: after YAML was read."""
+    if isinstance(value, dict):
+        return {key: interpolated(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [interpolated(member) for member in value]
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value) if isinstance(value, str) else value
 
 
-COMPOSE = _read()
+COMPOSE = interpolated(yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8")))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 NODES = sorted(name for name, service in SERVICES.items() if "build" in service and "command" not in service)
 
@@ -111,8 +115,9 @@ def test_the_database_is_opened_with_the_password_it_was_made_with() -> None:
 
 def test_nginx_and_prometheus_know_every_node() -> None:
     nodes = [f"{node}:8000" for node in NODES]
-    listed = (ROOT / "deploy" / "nginx" / "nodes.conf").read_text()
-    assert re.findall(r"^server (\S+)", listed, re.MULTILINE) == nodes
+    for group in ("sockets", "requests"):
+        listed = (ROOT / "deploy" / "nginx" / f"{group}.conf").read_text()
+        assert re.findall(r"^server (\S+)", listed, re.MULTILINE) == nodes
     scraped = yaml.safe_load((ROOT / "deploy" / "prometheus.yml").read_text())
     assert scraped["scrape_configs"][0]["static_configs"][0]["targets"] == nodes
     assert all(meet(watcher, node) for watcher in ("nginx", "prometheus") for node in NODES)
