@@ -257,7 +257,15 @@ class DirectProtocol(WebSocketsSansIOProtocol):
         return await super().receive()
 
     def keepalive_timeout(self) -> None:
-        """No pong came: nobody is there who could read a goodbye, so do not wait to send one."""
+        """No pong came: nobody is there who could read a goodbye, so do not wait to send one.
+
+        While this side does not read, no pong can come and its absence says nothing: ask again later.
+        """
+        if self._held:
+            self.pong_timer = None
+            self.pending_ping_payload = None
+            self.schedule_ping()
+            return
         super().keepalive_timeout()
         self.transport.abort()
 

@@ -114,7 +114,7 @@ class Server:
 
 
 @asynccontextmanager
-async def running(settings: Settings, *, direct: bool) -> AsyncIterator[Server]:
+async def running(settings: Settings, *, direct: bool, ping_every: float = 20.0) -> AsyncIterator[Server]:
     node = Collab(settings, store=MemoryStore(), engine=InlineEngine())
     ws = protocol_class(max_frame_bytes=settings.max_frame_bytes, outbox_bytes=settings.outbox_bytes)
     config = uvicorn.Config(
@@ -123,6 +123,8 @@ async def running(settings: Settings, *, direct: bool) -> AsyncIterator[Server]:
         ws=ws if direct else "websockets-sansio",
         ws_max_size=settings.max_frame_bytes,
         ws_per_message_deflate=False,
+        ws_ping_interval=ping_every,
+        ws_ping_timeout=ping_every,
         log_config=None,
         lifespan="on",
     )
@@ -317,6 +319,20 @@ async def test_n5_a_reader_that_stops_reading_costs_a_bounded_amount_and_catches
             copy.doc.apply_update(update.update)
     assert str(copy.text) == str(writer.text)
     assert hub.counters.slow_reader_diffs >= 1
+
+
+async def test_n6_who_is_not_read_from_is_not_taken_for_dead() -> None:
+    async with running(Settings(serve_page=False), direct=True, ping_every=0.2) as server:
+        held, silent = await server.client(), await server.client()
+        outbox = next(iter(server.node.hub.connections.in_room("d").values()))
+        outbox.connection.pause_reading()
+        code = await silent.close_code()  # it answers no ping either, and is read from
+        assert code == 1011
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await held.close_code()
+        outbox.connection.resume_reading()
+        assert await held.close_code() == 1011
 
 
 def test_a_frame_is_encoded_once_for_everybody() -> None:
