@@ -8,7 +8,7 @@ from collab.node.log_view import LogView
 from collab.node.recorder import ADOPTED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from collab.node.counters import Counters
     from collab.node.exchange import Exchange
@@ -60,13 +60,15 @@ class CatchUp:
         self._pump.hear_rows(stored.all_updates)
         self._pump.afterwards(lambda: self.view.advance(stored.last_seq))
 
-    def built_again(self, stored: Stored) -> None:
-        """The engine died and the document was built again: what the log brought along nobody here was shown yet."""
-        rows = {row.seq: row.update for row in stored.updates}
+    def built_again(self, stored: Stored, unsaved: Collection[bytes]) -> None:
+        """The engine died and the document was built again: what the log brought along nobody here was shown yet, but
+        for what this node is still waiting to hear the commit of."""
+        own = set(unsaved)
+        rows = {row.seq: b"" if row.update in own else row.update for row in stored.updates}
         unknown = [seq for seq in range(self.view.position + 1, stored.last_seq + 1) if not self.view.knows(seq)]
         shown = [rows[seq] for seq in unknown if seq in rows]
         if stored.snapshot is not None and len(shown) < len(unknown):
             shown.insert(0, stored.snapshot)
-        for update in shown:
+        for update in filter(None, shown):
             self._perform(self._room.heard(update))
         self.view.advance(stored.last_seq)

@@ -117,7 +117,7 @@ class LiveRoom:
             around.log,
             around.counters,
             unsaved=self._unsaved_updates,
-            reloaded=lambda stored: self._catch_up.built_again(stored),
+            reloaded=lambda stored: self._catch_up.built_again(stored, self._unsaved.updates()),
         )
         self._pump = Pump(
             self._room,

@@ -62,8 +62,10 @@ class AwarenessTable:
     def receive(self, session: Session, entries: Iterable[AwarenessEntry], now: float) -> None:
         """Take what ``session`` says about its own client; drop what it says about others."""
         entries = tuple(entries)
-        if session.client is None and len(entries) == 1 and not self._claim(session, entries[0], now):
-            return
+        if session.client is None:
+            own = entries[0] if len(entries) == 1 else self._only_news(entries)
+            if own is None or not self._claim(session, own, now):
+                return
         for entry in entries:
             if entry.client == session.client:
                 self._hear_owner(entry, session, now)
@@ -160,6 +162,15 @@ class AwarenessTable:
             for client, entry in self._entries.items()
             if entry.state is not None
         )
+
+    def _only_news(self, entries: Iterable[AwarenessEntry]) -> AwarenessEntry | None:
+        """The one entry that repeats nothing known; a client told of its own removal answers with others' too."""
+        news = [entry for entry in entries if entry.state is not None and self._is_newer(entry)]
+        return news[0] if len(news) == 1 else None
+
+    def _is_newer(self, entry: AwarenessEntry) -> bool:
+        known = self._entries.get(entry.client)
+        return known is None or entry.clock > known.clock
 
     def _claim(self, session: Session, entry: AwarenessEntry, now: float) -> bool:
         """Bind ``session`` to the client of its first entry, if nobody else speaks for that client."""

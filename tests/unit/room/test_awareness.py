@@ -248,3 +248,16 @@ def test_a4_nobody_takes_over_the_client_of_another_user_on_another_node() -> No
     assert shown(table) == {1: (3, b'{"user":"ann"}')}
     table.receive_from_node("third", [peer(1, 9, b'{"user":"eve"}', "eve")], 12)
     assert shown(table) == {1: (3, b'{"user":"ann"}')}
+
+
+def test_a6_a_client_that_answers_its_removal_with_others_entries_is_shown() -> None:
+    table, ann = AwarenessTable(), session(joined_at=0)
+    table.receive_from_node("old", [peer(1, 7, subject="ann"), peer(2, 3)], 1)
+    table.receive_all_from_node("old", [], 2)
+    table.receive(ann, [entry(1, 7)], 3)
+    assert shown(table) == {}, "it may be somebody's repetition"
+    table.receive(ann, [entry(2, 3, None), entry(1, 8)], 4)
+    assert shown(table) == {1: (8, b"{}")}
+    eve = session(Identity("eve"), joined_at=5)
+    table.receive(eve, [entry(5, 1), entry(6, 1)], 6)
+    assert set(shown(table)) == {1}, "nobody speaks for two"
