@@ -1,6 +1,7 @@
 """Alembic's way in: run by `collab migrate`, `SqlStore.open` and the tests, always with a URL in `attributes`.
 
-One transaction for all revisions, behind a lock, so that nodes that start together do not collide.
+One transaction for all revisions, behind a lock, so that nodes that start together do not collide. On PostgreSQL it
+gives up rather than wait long for a table, because everybody who writes there would queue behind it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from collab.store.migrate import LOCK_TIMEOUT_S, VERSION_TABLE, found_schema
 from collab.store.tables import metadata
 
 LOCK_KEY = 0x636F6C6C61620001
@@ -23,13 +25,16 @@ def migrate(connection: Connection) -> None:
     context.configure(
         connection=connection,
         target_metadata=metadata,
-        version_table="collab_revision",
+        version_table=VERSION_TABLE,
         transactional_ddl=True,
         render_as_batch=connection.dialect.name == "sqlite",
     )
     with context.begin_transaction():
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
+            connection.execute(text(f"SET LOCAL lock_timeout = {int(LOCK_TIMEOUT_S * 1000)}"))
+        if found_schema(connection).newer:  # a newer collab came first, perhaps while the lock was waited for
+            return
         context.run_migrations()
 
 

@@ -1,4 +1,9 @@
-"""${message}."""
+"""${message}.
+
+Expands or contracts, never both: nodes of the version before run on while this is done, and after it.
+An expansion adds what that version need not know of (columns with a default or NULL) and leaves `collab_schema` alone.
+A contraction takes away what no revision since X uses, and says so: UPDATE collab_schema SET oldest = 'X'.
+"""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from collab.errors import Misuse, StoreUnavailable
-from collab.store.migrate import found_revision
+from collab.store.migrate import Found, found_schema
 from collab.store.port import LogEntry
 from collab.store.rules import TAIL_ROW_BYTES, TAIL_ROWS, checksum, counts_by_document, storable_or_none
 from collab.store.urls import described
@@ -182,10 +182,10 @@ class Database(ABC):
         ``limit_bytes`` are reached. A document of whose rows none is left is one row without a seq.
         """
 
-    async def revision(self) -> str | None:
-        """The schema's revision, or None when there is none."""
+    async def schema(self) -> Found:
+        """What the schema is, and whether this version of collab can use it."""
         async with self.reading() as connection:
-            return await connection.run_sync(found_revision)
+            return await connection.run_sync(found_schema)
 
     async def close(self) -> None:
         """Give back every connection, for good."""

@@ -109,15 +109,21 @@ class PostgresDatabase(Database):
 
     async def prepare(self, *, migrate: bool) -> None:
         """Check the schema; change it only when asked to."""
-        found = await self.revision()
-        if found is not None and found not in schema.revisions():
-            raise StoreUnavailable(f"{self.name} was written by a newer collab (schema {found})")
-        if found == schema.head():
-            return
-        if not migrate:
-            state = "has no tables yet" if found is None else f"is at schema {found}, {schema.head()} is needed"
-            raise StoreUnavailable(f"{self.name} {state}; run `collab migrate`")
-        await asyncio.to_thread(schema.upgrade, self.url)
+        found = await self.schema()
+        if migrate and found.objection() is not None:
+            await self._upgrade()
+            found = await self.schema()
+        if objection := found.objection():
+            raise StoreUnavailable(f"{self.name} {objection}")
+
+    async def _upgrade(self) -> None:
+        try:
+            await asyncio.to_thread(schema.upgrade, self.url)
+        except DBAPIError as error:
+            if not isinstance(_cause(error), asyncpg.LockNotAvailableError):
+                raise
+            waited = f"the migration waited {schema.LOCK_TIMEOUT_S:g} s for a table in use and changed nothing"
+            raise StoreUnavailable(f"{self.name} is busy: {waited}; try again") from error
 
     def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """See `Database.reading`."""
@@ -159,7 +165,7 @@ class PostgresDatabase(Database):
                 await connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_milliseconds(self._append_lock_s)}")
                 yield connection
         except DBAPIError as error:
-            cause = error.orig.__cause__ if error.orig is not None else None
+            cause = _cause(error)
             if isinstance(cause, asyncpg.LockNotAvailableError):
                 await self._tell_busy(batch, cause)
             raise
@@ -250,6 +256,11 @@ class _Appenders:
         self._closed = True
         while self._idle:
             await self._idle.pop().close()
+
+
+def _cause(error: DBAPIError) -> BaseException | None:
+    """What asyncpg raised."""
+    return error.orig.__cause__ if error.orig is not None else None
 
 
 def _milliseconds(seconds: float) -> int:

@@ -69,13 +69,17 @@ class SqlStore:
         try:
             with self._database.translating():
                 async with asyncio.timeout(CHECK_TIMEOUT_S):
-                    found = await self._database.revision()
+                    found = await self._database.schema()
         except StoreUnavailable as error:
             return StoreStatus(ok=False, detail=str(error), expected=expected)
-        if found != expected:
-            detail = f"{self._database.name} is at schema {found}, {expected} is needed; run `collab migrate`"
-            return StoreStatus(ok=False, detail=detail, schema=found, expected=expected)
-        return StoreStatus(ok=True, detail=f"{self._database.name} answers", schema=found, expected=expected)
+        objection = found.objection()
+        newer = f", migrated by a newer collab that leaves room for this one ({expected})" if found.newer else ""
+        return StoreStatus(
+            ok=objection is None,
+            detail=f"{self._database.name} {objection or f'answers{newer}'}",
+            schema=found.revision,
+            expected=expected,
+        )
 
     async def close(self) -> None:
         """See `Store.close`."""

@@ -78,10 +78,11 @@ class SqliteDatabase(Database):
             raise StoreUnavailable(f"{self.name} cannot be made: its folder is missing")
         with _folder_lock(path.parent):
             found = schema.current(self.url)
-            if found is not None and found not in schema.revisions():
-                raise StoreUnavailable(f"{self.name} was written by a newer collab (schema {found})")
-            if found != schema.head():
+            if found.objection() is not None:
                 schema.upgrade(self.url)
+                found = schema.current(self.url)
+            if objection := found.objection():
+                raise StoreUnavailable(f"{self.name} {objection}")
             _keep_a_write_ahead_log(path)
 
     def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:

@@ -1,7 +1,7 @@
 """The tables, as SQLAlchemy sees them; `migrations/` makes them, and a test keeps the two equal on both databases.
 
 `updates` is the log, `snapshots` holds folded documents (kind ``compaction``, used for loading) and labelled ones
-(kind ``version``, made on request). Times are UTC.
+(kind ``version``, made on request). `collab_schema` has one row, for nodes older than the schema. Times are UTC.
 """
 
 from __future__ import annotations
@@ -113,4 +113,10 @@ snapshots = Table(
     CheckConstraint("kind IN ('compaction', 'version')", name="kind"),
     Index("ix_snapshots_document_id_kind_id", "document_id", "kind", "id"),
     sqlite_autoincrement=True,
+)
+
+collab_schema = Table(
+    "collab_schema",
+    metadata,
+    Column("oldest", Text, primary_key=True, comment="the oldest revision whose code still runs on this schema"),
 )

@@ -1,4 +1,4 @@
-"""Documents, their update log, and their snapshots."""
+"""Documents, their update log, their snapshots, and who may use this schema."""
 
 from __future__ import annotations
 
@@ -67,6 +67,14 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("ix_snapshots_document_id_kind_id", "snapshots", ["document_id", "kind", "id"])
+    op.create_table(
+        "collab_schema",
+        sa.Column(
+            "oldest", sa.Text, nullable=False, comment="the oldest revision whose code still runs on this schema"
+        ),
+        sa.PrimaryKeyConstraint("oldest", name="pk_collab_schema"),
+    )
+    op.execute("INSERT INTO collab_schema (oldest) VALUES ('0001')")
     if op.get_bind().dialect.name == "postgresql":
         _tune_postgres()
 
@@ -87,6 +95,7 @@ def _tune_postgres() -> None:
 
 
 def downgrade() -> None:
+    op.drop_table("collab_schema")
     op.drop_table("snapshots")
     op.drop_table("updates")
     op.drop_table("documents")
