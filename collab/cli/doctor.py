@@ -28,8 +28,7 @@ from collab.settings import ENV_PREFIX, describe
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from collab.server.page import NOT_BUILT, page_folder
-from collab.settings import Settings
+    from collab.settings import Settings
 
 OLDEST = {"pycrdt": (0, 14, 13), "uvicorn": (0, 54), "starlette": (1, 0, 1), "PyJWT": (2, 13)}
 """Older ones have bugs that matter here: crashes, leaked sockets, forged tokens."""
