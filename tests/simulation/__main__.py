@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 MOST_SHOWN = 20
 """Failing seeds reported one by one."""
+MOST_TOLD = 2
+"""Failing seeds whose last events are printed too."""
 
 
 def main() -> int:
@@ -67,6 +69,8 @@ def _many(seeds: Sequence[int], options: argparse.Namespace) -> int:
             settled[outcome.bus_was_out].append(outcome.settled_after)
             continue
         failed.append(outcome.seed)
+        if len(failed) <= MOST_TOLD:
+            print("\n".join(outcome.lines))
         if len(failed) <= MOST_SHOWN:
             print(f"seed {outcome.seed} failed: {'; '.join(outcome.problems[:3])}")
             flag = " --no-anti-entropy" if options.no_anti_entropy else ""

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
 CHUNK = 25
 """Seeds a worker takes at once."""
+KEPT_LINES = 80
+"""Events kept of a history that failed; replay it for all of them."""
 
 
 def outcomes(seeds: Sequence[int], *, jobs: int, anti_entropy: bool = True) -> Iterator[Outcome]:
-    """Run ``seeds``; their outcomes, without events, as they come."""
+    """Run ``seeds``; their outcomes as they come."""
     work = partial(run_chunk, anti_entropy=anti_entropy)
     chunks = [seeds[start : start + CHUNK] for start in range(0, len(seeds), CHUNK)]
     if jobs <= 1:
@@ -31,8 +33,8 @@ def outcomes(seeds: Sequence[int], *, jobs: int, anti_entropy: bool = True) -> I
 
 
 def run_chunk(seeds: Sequence[int], *, anti_entropy: bool) -> list[Outcome]:
-    """Some seeds in this process; their events stay here."""
+    """Some seeds in this process; of those that fail the last events come along."""
     found = [run_seed(seed, anti_entropy=anti_entropy) for seed in seeds]
     for outcome in found:
-        outcome.lines.clear()
+        del outcome.lines[:-KEPT_LINES]
     return found

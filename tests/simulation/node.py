@@ -89,6 +89,7 @@ class Node:
         if life is None:
             return
         self.world.note(life.name, "CRASHED")
+        self.world.node_lost_at = self.world.now
         self._end(life)
 
     def _end(self, life: Life) -> None:
@@ -108,6 +109,7 @@ class Node:
         """SIGCONT."""
         if self.life is not None and self.life.paused:
             self.world.note(self.life.name, "resumed")
+            self.world.node_lost_at = self.world.now
             self.world.loop.resume(self.life)
 
     def drain(self) -> None:

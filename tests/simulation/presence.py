@@ -28,7 +28,8 @@ class Presence:
         self.states: dict[int, bytes] = {}
         self._meta: dict[int, _Meta] = {}
         self._at = 0
-        self.move(now)
+        self.move(now)  # what the constructor of awareness.js does; nobody ever shows a client at clock 0
+        self.move(now)  # what every editor does with it at once: set its user or its cursor
 
     def move(self, now: float) -> AwarenessEntry:
         """The own cursor moves; what to tell."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from math import inf
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,8 @@ class World:
         """Documents that are gone, and stay so."""
         self.mended = False
         """Whether the faults are over; a node that was told to go before is started again."""
+        self.node_lost_at = -inf
+        """When a node last crashed, or came back from a pause."""
         self.bus_was_out = False
         """Whether the bus was away, or cut, when the faults ended."""
 
