@@ -1,9 +1,9 @@
 """Reads from the log what nobody told this node about: the way between nodes while the bus is away, and a safety net
 while it is there.
 
-Every few seconds it asks the store how far the logs of the live rooms have come. What a room does not know of, and did
-not know of the last time either, is read and integrated. A node that died between its commit and its word of it, a
-deletion nobody announced: all of it is found here.
+Every few seconds it asks the store how far the logs of the live rooms have come. When a room does not know of all, it
+looks again a second later, and reads and integrates what the room still does not know. A node that died between its commit
+and its word of it, a deletion nobody announced: all of it is found here.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ class LogFollower:
         self._times = times
         self._rooms = rooms
         self._failing = False
+        self._suspicious = False
+        """Whether the last look found something unknown that word may have been on its way of."""
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -56,7 +58,7 @@ class LogFollower:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(await self._pause())
+            await asyncio.sleep(self._pause())
             try:
                 await self.look()
             except CollabError as error:
@@ -66,11 +68,13 @@ class LogFollower:
             else:
                 self._failing = False
 
-    async def _pause(self) -> float:
-        return self._times.follow_every if self._bus.connected else self._times.follow_every_when_cut
+    def _pause(self) -> float:
+        patient = self._bus.connected and not self._suspicious
+        return self._times.follow_every if patient else self._times.follow_every_when_cut
 
     async def look(self) -> None:
         """Look once at every room's log."""
+        self._suspicious = False
         rooms = {room.name: room for room in self._rooms() if room.closed is None}
         names = sorted(rooms)
         for start in range(0, len(names), ROOMS_PER_QUESTION):
@@ -86,6 +90,7 @@ class LogFollower:
                 continue
             through = room.view.seen if patient else last_seq
             room.view.seen = last_seq
+            self._suspicious = self._suspicious or room.view.position < last_seq
             if room.view.position < through:
                 wanted[name] = room.view.position
         while wanted:

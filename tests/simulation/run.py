@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from logging import WARNING
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ QUIET_AFTER = 4.0
 STAYS_FOR = 1.0
 """Seconds it must stay so to count: the end of a fault may take a moment to be felt."""
 LOOK_EVERY = 0.25
+MOST_PROBLEMS = 6
+"""Told of a history that does not settle; more would hide its events."""
 EXPECTED_ERRORS = {"commit_failed", "drain_timed_out"}
 """Events at ERROR level that the faults of a history are meant to cause."""
 
@@ -152,7 +155,7 @@ async def _settle(world: World) -> float:
         problem = next(world.checker.unsettled(), None)
         settled_at = (settled_at or world.now) if problem is None else None
         if problem is not None and world.now - mended >= within:
-            for problem in world.checker.unsettled():
+            for problem in islice(world.checker.unsettled(), MOST_PROBLEMS):
                 world.history.wrong(problem)
             break
         await world.pass_time(LOOK_EVERY)
