@@ -2,8 +2,8 @@
 while it is there.
 
 Every few seconds it asks the store how far the logs of the live rooms have come. When a room does not know of all, it
-looks again a second later, and reads and integrates what the room still does not know. A node that died between its commit
-and its word of it, a deletion nobody announced: all of it is found here.
+looks again a second later, and reads and integrates what the room still does not know. A node that died between its
+commit and its word of it, a deletion nobody announced: all of it is found here.
 """
 
 from __future__ import annotations
