@@ -78,17 +78,17 @@ class Load:
         typists: int = 3,
         rate: float = 5.0,
         stock: int = 2,
-        urls: Sequence[str] | None = None,
+        doors: int | None = None,
     ) -> None:
         """``stock`` of the rooms have a stock client too, which types as well; ``rate`` is updates per second and
-        client; ``urls`` replaces the nodes' doors."""
+        client; typists use the first ``doors`` nodes, or all."""
         self.cluster = cluster
         self.oracle = oracle
         self.gate = Gate()
         self.rooms = [Room(f"load:{rng.getrandbits(40):x}:{number}") for number in range(rooms)]
         self._rng = rng
         self._typists, self._rate, self._stock = typists, rate, stock
-        self._urls = urls or [node.ws_url for node in cluster.nodes]
+        self._urls = [node.ws_url for node in cluster.nodes[:doors]]
         self._tasks: list[asyncio.Task[None]] = []
 
     async def begin(self) -> None:

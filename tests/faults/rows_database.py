@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -16,7 +14,7 @@ from pycrdt import Doc, Text
 from tests.faults.load import Load, quantile
 from tests.faults.matrix import NotRun, Run, fault
 from tests.faults.pulse import Beat, Pulse
-from tests.support.cluster import Cluster, until
+from tests.support.cluster import Cluster, Node, until
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Connection, Way
 
@@ -211,7 +209,7 @@ def reading(text: str) -> bytes:
 @fault(
     "F19",
     "disk full under the data, then under the write-ahead log",
-    "no ack meanwhile; ready <= 30 s after; C1",
+    "ready <= 30 s after space is freed; C1, C9",
     rounds=2,
 )
 async def disk_full(run: Run) -> None:
@@ -219,9 +217,7 @@ async def disk_full(run: Run) -> None:
         with small_disk(where) as (server, disk):
             async with run.loaded(cluster={"postgres": server}) as (cluster, load):
                 filler = disk / "filler"
-                free = shutil.disk_usage(disk).free
-                with contextlib.suppress(OSError), filler.open("wb") as file:
-                    os.posix_fallocate(file.fileno(), 0, free)
+                fill(filler)
                 await until(lambda: _failing(cluster), "a full disk stops nothing", seconds=120.0)
                 since = time.monotonic()
                 await asyncio.sleep(run.seconds(20.0, 5.0))
@@ -236,6 +232,13 @@ async def disk_full(run: Run) -> None:
                 run.measure(**{f"{where}_ready_after": ready, f"{where}_saved_after": time.monotonic() - freed})
                 run.within(ready, 30.0, f"{where}: ready after space was freed")
                 run.done += 1
+
+
+def fill(file: Path) -> None:
+    """Let ``file`` take all the room there is, to the last page."""
+    with file.open("wb", buffering=0) as open_file, contextlib.suppress(OSError):
+        while open_file.write(bytes(4096)):
+            pass
 
 
 async def _failing(cluster: Cluster) -> bool:
@@ -336,31 +339,46 @@ class CutReply:
         return False
 
 
-@fault("F21", "50 exports of a large document at a time", "edit to saved p99 <= 2x usual (or 200 ms)")
+@fault(
+    "F21", "50 exports of a large document at a time", "edit to saved p99 <= 2x that while an idle node does the same"
+)
 async def exports(run: Run) -> None:
     # Fifty answers of 2 MB each are under way at once, and an allocator gives back little of what it once had.
     run.memory_slack_bytes = 200 << 20
-    async with run.loaded() as (cluster, load):
+    async with run.loaded(nodes=3, doors=2, stock=0) as (cluster, load):
         large = f"large:{run.rng.getrandbits(40):x}"
         await cluster.nodes[0].create(large, reading("All work and no play makes Jack a dull boy. " * 40_000))
         began = time.monotonic()
         await asyncio.sleep(run.seconds(15.0, 5.0))
         since = time.monotonic()
-        url = f"{cluster.nodes[0].url}/v1/documents/{large}/content?format=text&type=text&root=t"
-        taken: list[int] = []
-        answers: list[Beat] = []
-        for _ in range(3):
-            async with Pulse(*[url] * 50, every_s=0.0) as calls:
-                await asyncio.sleep(run.seconds(10.0, 4.0))
-                answers += calls.beats()
-            await asyncio.sleep(1.0)
-            taken.append(cluster.nodes[0].rss_bytes())
-        ended = time.monotonic()
-        run.measure(memory=", ".join(f"{rss >> 20} MiB" for rss in taken))
-        run.require(taken[2] <= taken[1] * 1.1, f"memory grows with every burst: {taken}")
-        usual, meanwhile = load.latencies(began, since), load.latencies(since, ended)
-        run.measure(exports=len(answers), edit_to_saved_usually=usual, edit_to_saved_meanwhile=meanwhile)
+        run.measure(edit_to_saved_usually=load.latencies(began, since))
+        # First from a node that nobody types at: what that costs is the machine's doing, not the exporting node's.
+        spared, _ = await _exporting(run, load, cluster.nodes[2], large)
+        burdened, answers = await _exporting(run, load, cluster.nodes[0], large)
+        run.measure(edit_to_saved_beside=spared, edit_to_saved_at_the_node=burdened, exports=len(answers))
         run.require(answers, "no export was answered")
         run.require(all(beat.status in (200, 429, 503) for beat in answers), "exports failed")
-        run.within(quantile(meanwhile, 0.99), max(0.2, 2 * quantile(usual, 0.99)), "edit to saved meanwhile, p99")
+        run.within(quantile(burdened, 0.99), max(0.2, 2 * quantile(spared, 0.99)), "edit to saved, p99")
+        taken = [cluster.nodes[0].rss_bytes()]
+        await _exporting(run, load, cluster.nodes[0], large)
+        taken.append(cluster.nodes[0].rss_bytes())
+        run.measure(memory=", ".join(f"{rss >> 20} MiB" for rss in taken))
+        run.require(taken[1] <= taken[0] * 1.1, f"memory grows with every burst: {taken}")
         run.done += 1
+
+
+async def _exporting(run: Run, load: Load, node: Node, document: str) -> tuple[list[float], list[Beat]]:
+    """Fifty callers at a time; edit to saved of those who type at the first node meanwhile, and the answers."""
+    url = f"{node.url}/v1/documents/{document}/content?format=text&type=text&root=t"
+    since = time.monotonic()
+    async with Pulse(*[url] * 50, every_s=0.0) as calls:
+        await asyncio.sleep(run.seconds(15.0, 5.0))
+        ended = time.monotonic()
+        answers = calls.beats()
+    await asyncio.sleep(2.0)
+    saved = [
+        entry.acknowledged_at - entry.sent_at
+        for entry in load.typed
+        if since <= entry.sent_at < ended and entry.node == 0 and entry.acknowledged_at is not None
+    ]
+    return saved, answers
