@@ -7,13 +7,13 @@ While no other node is known to have the document open, nothing is sent at all: 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
 from collab.bus.port import Envelope, Kind
 from collab.errors import MalformedMessage
+from collab.node.peer import Peer
 from collab.protocol import peers
 from collab.protocol.peers import PeerAnswer, PeerAsk, PeerAwareness, PeerCommitted, PeerDigest, PeerUpdate
 from collab.protocol.yjs import EMPTY_UPDATE, read_state_vector
@@ -62,22 +62,6 @@ LATE_BY = 1.0
 log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True)
-class _Peer:
-    """Another node that has the document open."""
-
-    heard_at: float
-    epoch: int = 0
-    sequence: int = 0
-    missed: str | None = None
-    """Why it must be asked, or None."""
-    asked_at: float = float("-inf")
-    complete: bool = False
-    """Whether all it said since it opened the document, or since its last answer, was heard."""
-    fruitless: int = 0
-    """Answers in a row that brought nothing although digests differ."""
-
-
 class Exchange:
     """One room's side of it. ``open`` it before the document is loaded, ``begin`` after, ``close`` it once."""
 
@@ -117,7 +101,7 @@ class Exchange:
         self._subscription: Subscription | None = None
         self._begun = False
         self._sequence = 0
-        self._peers: dict[str, _Peer] = {}
+        self._peers: dict[str, Peer] = {}
         self._through = 0
         self._rows: list[tuple[int, int]] = []
         self._untold = False
@@ -215,7 +199,7 @@ class Exchange:
             log.error("peer_message_malformed", document=self._name, kind=envelope.kind, error=str(error))
             self._miss(envelope.node, peer, "hole")
 
-    def _check_sequence(self, envelope: Envelope, peer: _Peer) -> None:
+    def _check_sequence(self, envelope: Envelope, peer: Peer) -> None:
         if envelope.epoch < peer.epoch:
             return  # late, from before it opened the document anew
         if envelope.epoch > peer.epoch:
@@ -229,7 +213,7 @@ class Exchange:
                 self._miss(envelope.node, peer, "hole")
             peer.sequence = max(peer.sequence, envelope.sequence)
 
-    def _take(self, envelope: Envelope, peer: _Peer) -> None:
+    def _take(self, envelope: Envelope, peer: Peer) -> None:
         node, payload = envelope.node, envelope.payload
         match envelope.kind:
             case Kind.UPDATE:
@@ -258,7 +242,7 @@ class Exchange:
             case _:
                 pass  # from a newer version
 
-    def _hear_digest(self, node: str, peer: _Peer, theirs: PeerDigest) -> None:
+    def _hear_digest(self, node: str, peer: Peer, theirs: PeerDigest) -> None:
         self._perform(self._room.peer_committed(node, theirs.through))
         if theirs.presence != self._room.awareness.digest(node):
             self._miss(node, peer, "presence")
@@ -279,7 +263,7 @@ class Exchange:
         if removed:
             self._say(Kind.AWARENESS, PeerAwareness(removed), to=node)
 
-    def _hear_answer(self, node: str, peer: _Peer, answer: PeerAnswer) -> None:
+    def _hear_answer(self, node: str, peer: Peer, answer: PeerAnswer) -> None:
         self._refute(node, self._room.awareness.receive_all_from_node(node, answer.entries, self._loop.time()))
         self._awareness_changed()
         if answer.same:
@@ -304,7 +288,7 @@ class Exchange:
         if peer is not None:
             peer.complete = peer.missed is None
 
-    def _note_fruitless(self, node: str, peer: _Peer) -> None:
+    def _note_fruitless(self, node: str, peer: Peer) -> None:
         peer.fruitless += 1
         if peer.fruitless == FRUITLESS_IS_WRONG:
             log.error("replicas_differ", document=self._name, node=node)
@@ -334,7 +318,7 @@ class Exchange:
             self._ask_everybody_at = self._loop.time() + self._rng.random() * LATE_BY
             self._cause = cause
 
-    def _miss(self, node: str, peer: _Peer, cause: str) -> None:
+    def _miss(self, node: str, peer: Peer, cause: str) -> None:
         """Something of ``node`` may be missing: ask it, but not at every word."""
         peer.missed, peer.complete = peer.missed or cause, False
         pause = min(MAX_ASK_EVERY, ASK_EVERY * 2 ** min(peer.fruitless, 10))
@@ -405,9 +389,9 @@ class Exchange:
         if node not in self._peers:
             self._miss(node, self._meet(node), "log")
 
-    def _meet(self, node: str) -> _Peer:
+    def _meet(self, node: str) -> Peer:
         self._digest_at = min(self._digest_at, self._loop.time() + self._times.digest_every)
-        peer = self._peers[node] = _Peer(self._loop.time())
+        peer = self._peers[node] = Peer(self._loop.time())
         if self._untold and self._begun:
             self._untold = False
             self._run(self._tell_digest)

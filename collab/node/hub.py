@@ -21,9 +21,10 @@ from collab.node.control import CloseDocument, CloseUser, Control
 from collab.node.counters import Counters
 from collab.node.drain import see_off
 from collab.node.follower import LogFollower
-from collab.node.live_room import LiveRoom, RoomLimits, Surroundings
+from collab.node.live_room import LiveRoom
+from collab.node.present import Presence
 from collab.node.recorder import Recorder
-from collab.room import Grant, Identity
+from collab.node.surroundings import RoomLimits, Surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,35 +48,6 @@ GOODBYE_TIMEOUT = 2.0
 """Seconds clients get to answer a close frame before the listener is taken down."""
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Presence:
-    """One session, as others may see it."""
-
-    identity: Identity
-    grant: Grant
-    connected_at: datetime
-
-    def fields(self) -> dict[str, Any]:
-        """As another node reads it."""
-        who = self.identity
-        return {
-            "subject": who.subject,
-            "name": who.name,
-            "color": who.color,
-            "grant": self.grant.value,
-            "connected_at": self.connected_at.isoformat(),
-        }
-
-    @classmethod
-    def read(cls, fields: dict[str, Any]) -> Presence | None:
-        """What another node wrote; None when only a newer version can read it."""
-        try:
-            identity = Identity(fields["subject"], fields["name"], fields["color"])
-            return cls(identity, Grant(fields["grant"]), datetime.fromisoformat(fields["connected_at"]))
-        except (KeyError, ValueError, TypeError):
-            return None
 
 
 @dataclass(frozen=True, slots=True)

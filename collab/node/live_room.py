@@ -8,7 +8,6 @@ effects become frames in outboxes, envelopes on the bus and receipts in the reco
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -44,53 +43,17 @@ from collab.room import (
 )
 
 if TYPE_CHECKING:
-    import random
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from collab.bus.port import Bus
-    from collab.engine.port import Engine
-    from collab.node.cluster import ClusterTimes
-    from collab.node.compactor import Compactor
-    from collab.node.connections import ConnectionManager
-    from collab.node.counters import Counters
-    from collab.node.recorder import Recorder
+    from collab.node.surroundings import Surroundings
     from collab.protocol.messages import Message
     from collab.room import Effect
-    from collab.store.port import NamedUpdate, Stored, UpdateLog
+    from collab.store.port import NamedUpdate, Stored
 
 ADOPT_OLD_AFTER = 15.0
 """Seconds after which another node's update is adopted although nobody waits for it; in an empty room after one."""
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class RoomLimits:
-    """What one room may hold, and its times (seconds)."""
-
-    unsaved_bytes: int = 1024 * 1024
-    unsaved_bytes_per_node: int = 64 * 1024 * 1024
-    max_awareness_bytes: int = 8 * 1024
-    keep_alive_every: float = 10.0
-    awareness_expires_after: float = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What every room of a node shares."""
-
-    node: str
-    engine: Engine
-    log: UpdateLog
-    bus: Bus
-    times: ClusterTimes
-    rng: random.Random
-    recorder: Recorder
-    compactor: Compactor
-    connections: ConnectionManager
-    counters: Counters
-    limits: RoomLimits
-    heard_of: Callable[[str], None]
 
 
 class LiveRoom:

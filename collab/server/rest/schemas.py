@@ -16,7 +16,7 @@ from collab.protocol.json_text import nests_within
 from collab.protocol.names import MAX_NAME_LENGTH
 
 if TYPE_CHECKING:
-    from collab.node import hub
+    from collab import node
     from collab.store import port
 
 MAX_META_BYTES = 8 * 1024
@@ -171,7 +171,7 @@ class Present(BaseModel):
     connected_at: datetime
 
     @classmethod
-    def of(cls, presence: hub.Presence) -> Self:
+    def of(cls, presence: node.Presence) -> Self:
         """As REST shows it."""
         who = presence.identity
         return cls(

@@ -1,0 +1,48 @@
+"""What every live room of a node shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+
+    from collab.bus.port import Bus
+    from collab.engine.port import Engine
+    from collab.node.cluster import ClusterTimes
+    from collab.node.compactor import Compactor
+    from collab.node.connections import ConnectionManager
+    from collab.node.counters import Counters
+    from collab.node.recorder import Recorder
+    from collab.store.port import UpdateLog
+
+
+@dataclass(frozen=True, slots=True)
+class RoomLimits:
+    """What one room may hold, and its times (seconds)."""
+
+    unsaved_bytes: int = 1024 * 1024
+    unsaved_bytes_per_node: int = 64 * 1024 * 1024
+    max_awareness_bytes: int = 8 * 1024
+    keep_alive_every: float = 10.0
+    awareness_expires_after: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every room of a node shares."""
+
+    node: str
+    engine: Engine
+    log: UpdateLog
+    bus: Bus
+    times: ClusterTimes
+    rng: random.Random
+    recorder: Recorder
+    compactor: Compactor
+    connections: ConnectionManager
+    counters: Counters
+    limits: RoomLimits
+    heard_of: Callable[[str], None]
