@@ -10,12 +10,13 @@ from collections import deque
 
 from collab.engine.clocks import first_blocker, is_known, may_be_circular
 from collab.engine.native import NativeDoc, NativePanic, is_contained, merge
-from collab.engine.port import Outcome, Verdict
+from collab.engine.port import INTEGRATED, Outcome, Verdict
 from collab.engine.split import Split, split_update
 from collab.engine.waiting import Parked, Waiting
 from collab.errors import CloseCode
 from collab.protocol.varint import MAX_SAFE_INTEGER
 from collab.protocol.yjs import EMPTY_STATE_VECTOR, UpdateScan, read_state_vector, scan_update
+from collab.protocol.yjs_keystroke import read_typed
 
 MAX_DOCUMENT_BYTES = 20 * 1024 * 1024
 """Encoded size beyond which a document takes deletions only."""
@@ -50,6 +51,33 @@ class Integrator:
     def estimate(self, size: int) -> None:
         """Say how large the document may be, encoded."""
         self._size, self._size_is_exact = size, False
+
+    def integrate_typed(self, update: bytes) -> Outcome | None:
+        """Integrate one typed string that follows on what is known; None means that it is not, and nothing was done.
+
+        Nearly every update of a busy room is one. The outcome is what `integrate` says within the budget (a test holds
+        the two together), at half the cost, and `settle` need not look at it. Not for loading: nothing is journaled.
+        """
+        typed = read_typed(update)
+        if typed is None or self._size + len(update) > self._max_bytes:
+            return None
+        client, clock, end, needs = typed
+        known = self.known
+        if clock != known.get(client, 0):
+            return None
+        for other, needed in needs.items():
+            if needed > known.get(other, 0):
+                return None
+        try:
+            self.doc.fill(update)
+        except ValueError:
+            return None
+        self._size += len(update)
+        self._size_is_exact = False
+        known[client] = end
+        if self.waiting.parked:
+            self._wake([client])
+        return INTEGRATED
 
     def integrate(self, index: int, update: bytes, scan: UpdateScan, *, within_budget: bool) -> Outcome:
         """Integrate one update, or park what of it has to wait. Call `settle` after the last of a batch.
@@ -93,12 +121,20 @@ class Integrator:
         return Parked(split.rest, scan, split.blockers)
 
     def _apply(self, index: int, update: bytes, scan: UpdateScan) -> tuple[bool, list[int]]:
-        """Give to the document what is complete; tell whether it changed and which clients' clocks moved."""
+        """Give to the document what is complete; tell whether it changed and which clients' clocks moved.
+
+        Complete structs change it exactly when a clock moves. Only what clocks do not tell is asked of native code.
+        """
         known = self.known
-        changed = self.doc.apply(update)
+        suspect = bool(scan.needs) and may_be_circular(scan, known)
+        if suspect or scan.deletes:
+            changed = self.doc.apply(update)
+        else:
+            self.doc.fill(update)
+            changed = not is_known(scan, known)
         if self.journal is not None:
             self.journal.append(update)
-        if scan.needs and may_be_circular(scan, known):
+        if suspect:
             self._applied.append((index, update, changed))
         if changed:
             self._size += len(update)

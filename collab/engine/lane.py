@@ -7,7 +7,7 @@ on; that one is blamed, the others are only lost. `isolated` owns the lanes and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,8 +58,8 @@ class Call:
 
     op: Op
     document: str
-    updates: int
-    """How many updates it carries; indexes in the answer stay below."""
+    updates: Sequence[bytes]
+    """What it carries; indexes in the answer count in it."""
     size: int
     """Bytes it carries."""
     fields: list[object]
@@ -120,16 +120,15 @@ class Lane:
         if self._process is None:
             raise EngineDied("engine process does not start")
 
-    def submit(self, op: Op, document: str, updates: Iterable[bytes] | None, *fields: object) -> asyncio.Future[Any]:
+    def submit(self, op: Op, document: str, updates: Sequence[bytes], *fields: object) -> asyncio.Future[Any]:
         """Queue a call for this turn's batch. The future gives its answer, or raises what the call raises."""
         if self._closed:
             raise EngineDied("engine is closed")
-        sizes = [len(update) for update in updates or ()]
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()  # asked once: it costs a system call on Python 3.11
         answer: asyncio.Future[Any] = loop.create_future()
-        self._unsent.append(Call(op, document, len(sizes), sum(sizes), [op, *fields], answer))
+        self._unsent.append(Call(op, document, updates, sum(map(len, updates)), [op, *fields], answer))
         if self._flush is None and not self._under_way:
             rest = self._sent_at + GATHER_S - loop.time()
             self._flush = loop.call_later(rest, self._send) if rest > 0 else loop.call_soon(self._send)
@@ -237,7 +236,7 @@ class Lane:
         unsent, self._unsent = self._unsent, []
         for number, call in under_way.items():
             blamed = number == mark.call
-            culprit = mark.update if blamed and mark.update is not None and mark.update < call.updates else None
+            culprit = mark.update if blamed and mark.update is not None and mark.update < len(call.updates) else None
             _resolve(call, LaneDied(reason, culprit=culprit, blamed=blamed))
         for call in unsent:
             _resolve(call, LaneDied(reason))

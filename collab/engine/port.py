@@ -43,6 +43,10 @@ class Outcome:
     """True when the update carries no structs (at most deletions)."""
 
 
+INTEGRATED = Outcome(Verdict.INTEGRATED)
+"""The outcome of nearly every update, made once."""
+
+
 @value()
 class Integration:
     """The answer to `Engine.integrate`."""

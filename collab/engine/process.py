@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from collab.engine.integrator import MAX_DOCUMENT_BYTES
-from collab.engine.wire import LENGTH, MARK, MAX_ANSWER_BYTES, BrokenAnswer, unframe
+from collab.engine.wire import MARK, MAX_ANSWER_BYTES, BrokenAnswer, FrameCutter, unframe
 from collab.errors import EngineDied
 
 START_TIMEOUT_S = 30.0
@@ -79,7 +79,7 @@ class EngineProcess(asyncio.Protocol):
     _popen: subprocess.Popen[bytes] = field(init=False)
     _memory: mmap.mmap = field(init=False)
     _transport: asyncio.Transport = field(init=False)
-    _received: bytearray = field(default_factory=bytearray)
+    _frames: FrameCutter = field(default_factory=lambda: FrameCutter(MAX_ANSWER_BYTES))
     _ready: asyncio.Future[None] = field(init=False)
     _gone: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -152,24 +152,14 @@ class EngineProcess(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`. Every complete frame goes to ``on_answers``; the first only says: ready."""
         self.counters.bytes_in += len(data)
-        received = self._received
-        received += data
         try:
-            while len(received) >= LENGTH.size:
-                (length,) = LENGTH.unpack_from(received)
-                if length > MAX_ANSWER_BYTES:
-                    raise BrokenAnswer("frame too long")
-                if len(received) < LENGTH.size + length:
-                    return
-                body = bytes(memoryview(received)[LENGTH.size : LENGTH.size + length])
-                del received[: LENGTH.size + length]
+            for body in self._frames.cut(data):
                 answers = unframe(body)
                 if not self._ready.done():
                     self._ready.set_result(None)
                 elif self.on_answers is not None:
                     self.on_answers(answers)
         except BrokenAnswer:
-            received.clear()
             self.kill()
 
     def connection_lost(self, exc: Exception | None) -> None:

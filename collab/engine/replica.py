@@ -122,15 +122,18 @@ class Replica:
 
     def integrate(self, updates: Sequence[bytes], progress: Progress) -> Integration:
         """Apply ``updates`` in order."""
+        integrator = self._integrator
         outcomes: list[Outcome] = []
         for index, update in enumerate(updates):
             progress(index)
-            try:
-                outcomes.append(self._integrator.integrate(index, update, scan_update(update), within_budget=True))
-            except MalformedMessage as error:
-                code = CloseCode.UNSUPPORTED_ENCODING if is_v2_like(update) else CloseCode.MALFORMED
-                outcomes.append(Outcome(Verdict.REFUSED, code, str(error)))
-        for index, verdict in self._integrator.settle(within_budget=True).items():
+            outcome = integrator.integrate_typed(update)
+            if outcome is None:
+                try:
+                    outcome = integrator.integrate(index, update, scan_update(update), within_budget=True)
+                except MalformedMessage as error:
+                    outcome = _refused(update, error)
+            outcomes.append(outcome)
+        for index, verdict in integrator.settle(within_budget=True).items():
             if index != WOKEN and verdict is Verdict.REFUSED:
                 outcomes[index] = Outcome(verdict, CloseCode.MALFORMED, "update waits for itself")
             elif index != WOKEN:
@@ -152,8 +155,7 @@ class Replica:
             try:
                 scan = scan_update(update)
             except MalformedMessage as error:
-                code = CloseCode.UNSUPPORTED_ENCODING if is_v2_like(update) else CloseCode.MALFORMED
-                outcomes.append(Outcome(Verdict.REFUSED, code, str(error)))
+                outcomes.append(_refused(update, error))
             else:
                 outcomes.append(Outcome(self._expect(update, scan), empty=scan.empty))
         return Integration(tuple(outcomes), None)
@@ -218,3 +220,8 @@ class Replica:
             digest = hash_of(integrator.known, self._deleted, waiting)
         self._digest = Digest(digest, state_vector)
         return self._digest
+
+
+def _refused(update: bytes, error: MalformedMessage) -> Outcome:
+    code = CloseCode.UNSUPPORTED_ENCODING if is_v2_like(update) else CloseCode.MALFORMED
+    return Outcome(Verdict.REFUSED, code, str(error))

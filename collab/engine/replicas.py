@@ -6,13 +6,17 @@ crash costs the process, which is why `isolated` keeps this out of the gateway.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar, TypeVarTuple
 
 from collab.engine.integrator import MAX_DOCUMENT_BYTES
 from collab.engine.native import NativeDoc, NativePanic
 from collab.engine.port import Diff, Digest, Fold, Folded, Integration, Job, Loaded
 from collab.engine.replica import Progress, Replica
 from collab.errors import CollabError, EngineDied, Misuse
+
+Arguments = TypeVarTuple("Arguments")
+Answer = TypeVar("Answer")
 
 
 def ignore_progress(_index: int) -> None:
@@ -34,30 +38,26 @@ class Replicas:
         With ``careful`` each update is first tried alone, so that one that kills the process is named by ``progress``.
         """
         self.forget(document)
-        replica = Replica(max_bytes=self._max_document_bytes)
-        with self._panics_lose(document):
-            if careful:
-                self._try_each(updates)
-            self._replicas[document] = replica
-            return replica.load(updates, self._mark)
+        return self._losing(document, self._load, document, updates, careful)
+
+    def _load(self, document: str, updates: Sequence[bytes], careful: bool) -> Loaded:
+        if careful:
+            self._try_each(updates)
+        replica = self._replicas[document] = Replica(max_bytes=self._max_document_bytes)
+        return replica.load(updates, self._mark)
 
     def integrate(self, document: str, updates: Sequence[bytes], *, probe: bool = False) -> Integration:
         """Apply ``updates`` in order to a loaded document, or say what would happen."""
         replica = self._loaded(document)
-        with self._panics_lose(document):
-            return (replica.probe if probe else replica.integrate)(updates, self._mark)
+        return self._losing(document, replica.probe if probe else replica.integrate, updates, self._mark)
 
     def diff(self, document: str, state_vector: bytes) -> Diff:
         """Return what a replica with ``state_vector`` lacks."""
-        replica = self._loaded(document)
-        with self._panics_lose(document):
-            return replica.diff(state_vector)
+        return self._losing(document, self._loaded(document).diff, state_vector)
 
     def digest(self, document: str) -> Digest:
         """Return what the replica hashes to."""
-        replica = self._loaded(document)
-        with self._panics_lose(document):
-            return replica.digest()
+        return self._losing(document, self._loaded(document).digest)
 
     def forget(self, document: str) -> None:
         """Let go of ``document``."""
@@ -94,15 +94,17 @@ class Replicas:
         self._at = index
         self._progress(index)
 
-    def _panics_lose(self, document: str) -> _PanicsLose:
+    def _losing(self, document: str, work: Callable[[*Arguments], Answer], *arguments: *Arguments) -> Answer:
+        """Do ``work``. A panic, or what should be impossible, loses the document: its replica is not to be trusted."""
         self._at = None
-        return _PanicsLose(self, document)
-
-    def _lose(self, document: str, error: Exception) -> EngineDied:
-        """A panic, or what should be impossible: either way the replica is not to be trusted."""
-        self.forget(document)
-        self._replicas[document] = None
-        return EngineDied(f"replica failed: {error}"[:200], culprit=self._at)
+        try:
+            return work(*arguments)
+        except CollabError:
+            raise
+        except Exception as error:
+            self.forget(document)
+            self._replicas[document] = None
+            raise EngineDied(f"replica failed: {error}"[:200], culprit=self._at) from error
 
     def _try_each(self, updates: Sequence[bytes]) -> None:
         doc = NativeDoc()
@@ -126,21 +128,3 @@ def fold(updates: Sequence[bytes]) -> Folded:
         return Folded(replica.full_update(), loaded.state_vector, covered)
     finally:
         replica.close()
-
-
-class _PanicsLose:
-    """Turns what escapes from a replica into the loss of its document. A class: made for every call, and half as dear
-    as a generator."""
-
-    __slots__ = ("_document", "_replicas")
-
-    def __init__(self, replicas: Replicas, document: str) -> None:
-        self._replicas = replicas
-        self._document = document
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, CollabError):
-            raise self._replicas._lose(self._document, error) from error

@@ -15,6 +15,7 @@ import msgpack
 
 from collab.engine.digest import HASH_BYTES
 from collab.engine.port import (
+    INTEGRATED,
     Compose,
     Diff,
     Digest,
@@ -44,6 +45,9 @@ MAX_ANSWER_BYTES = 256 * 1024 * 1024
 
 MAX_DETAIL_CHARS = 200
 
+KEPT_BYTES = 1024 * 1024
+"""A packer that has written a larger frame is let go, and its buffer with it."""
+
 
 class Op(IntEnum):
     """What a call asks for."""
@@ -63,18 +67,56 @@ class BrokenAnswer(Exception):
 
 Answer = Loaded | Integration | Diff | Digest | Folded | bytes | None
 
-_VERDICTS = tuple(Verdict)
-_VERDICT_NUMBERS = {verdict: number for number, verdict in enumerate(_VERDICTS)}
+_PLAIN = (
+    INTEGRATED,
+    Outcome(Verdict.INTEGRATED, empty=True),
+    *(Outcome(verdict, empty=empty) for verdict in (Verdict.REDUNDANT, Verdict.PENDING) for empty in (False, True)),
+)
+"""Outcomes that travel as their index here, the usual one first; those of refused updates travel whole."""
+_ONLY_UPDATE = True
+"""Stands for the merged bytes of a call's only update: its caller has them."""
 _JOBS: tuple[Callable[..., Job], ...] = (Fold, Render, Compose, Revert)
 _ERRORS: tuple[type[CollabError], ...] = (Misuse, MalformedMessage, InvalidContent)
 _DIED, _UNEXPECTED = len(_ERRORS), len(_ERRORS) + 1
 _OK = -1
 
 
+_packer = msgpack.Packer(use_bin_type=True)
+
+
 def frame(items: Sequence[object]) -> bytes:
-    """Encode one batch."""
-    body: bytes = msgpack.packb(items, use_bin_type=True)
+    """Encode one batch. Making a packer, with its 256 KiB, costs more than a small batch: one is kept."""
+    global _packer
+    body: bytes = _packer.pack(items)
+    if len(body) > KEPT_BYTES:
+        _packer = msgpack.Packer(use_bin_type=True)
     return LENGTH.pack(len(body)) + body
+
+
+class FrameCutter:
+    """Cuts a stream into frames, whatever the pieces it comes in."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._received = bytearray()
+
+    def cut(self, data: bytes) -> list[bytes]:
+        """Take the next piece; return what follows the length of every frame now complete. Raises `BrokenAnswer`."""
+        received = self._received
+        if not received and len(data) >= LENGTH.size and LENGTH.unpack_from(data)[0] == len(data) - LENGTH.size:
+            return [data[LENGTH.size :]]  # nearly always
+        received += data
+        bodies: list[bytes] = []
+        while len(received) >= LENGTH.size:
+            (length,) = LENGTH.unpack_from(received)
+            if length > self._max_bytes:
+                received.clear()
+                raise BrokenAnswer("frame too long")
+            if len(received) < LENGTH.size + length:
+                break
+            bodies.append(bytes(memoryview(received)[LENGTH.size : LENGTH.size + length]))
+            del received[: LENGTH.size + length]
+        return bodies
 
 
 def unframe(body: bytes | memoryview) -> list[Any]:
@@ -112,16 +154,8 @@ def pack_answer(call: int, answer: Answer) -> list[object]:
     """Encode a result (in the child)."""
     match answer:
         case Integration():
-            outcomes = [
-                (
-                    _VERDICT_NUMBERS[outcome.verdict],
-                    outcome.code and outcome.code.name,
-                    outcome.detail[:MAX_DETAIL_CHARS],
-                    outcome.empty,
-                )
-                for outcome in answer.outcomes
-            ]
-            return [call, _OK, outcomes, answer.merged]
+            only = len(answer.outcomes) == 1 and answer.merged is not None
+            return [call, _OK, [*map(_pack_outcome, answer.outcomes)], _ONLY_UPDATE if only else answer.merged]
         case Loaded():
             return [call, _OK, answer.state_vector, answer.waiting, answer.refused]
         case Diff():
@@ -132,6 +166,12 @@ def pack_answer(call: int, answer: Answer) -> list[object]:
             return [call, _OK, answer.update, answer.state_vector, answer.covered]
         case _:
             return [call, _OK, answer]
+
+
+def _pack_outcome(outcome: Outcome) -> object:
+    if outcome.code is None:
+        return _PLAIN.index(outcome)
+    return [outcome.code.name, outcome.detail[:MAX_DETAIL_CHARS], outcome.empty]
 
 
 def pack_error(call: int, error: Exception) -> list[object]:
@@ -152,17 +192,20 @@ def read_call_id(fields: object) -> int:
     return _int(fields[0])
 
 
-def read_answer(op: Op, count: int, fields: list[Any]) -> Answer | CollabError:
-    """Decode the answer to a call of kind ``op`` on ``count`` updates. Raises `BrokenAnswer`."""
+def read_answer(op: Op, updates: Sequence[bytes], fields: list[Any]) -> Answer | CollabError:
+    """Decode the answer to a call of kind ``op`` on ``updates``. Raises `BrokenAnswer`."""
     status, *body = fields[1:]
+    count = len(updates)
     try:
         if status != _OK:
             return _read_error(_int(status), body, count)
         match op:
             case Op.INTEGRATE:
                 outcomes, merged = body
-                if len(outcomes) != count:
+                if not isinstance(outcomes, list) or len(outcomes) != count:
                     raise BrokenAnswer("one outcome per update")
+                if merged is _ONLY_UPDATE:
+                    (merged,) = updates
                 return Integration(tuple(map(_outcome, outcomes)), None if merged is None else _bytes(merged))
             case Op.LOAD:
                 state_vector, waiting, refused = body
@@ -197,11 +240,13 @@ def _read_error(status: int, body: list[Any], count: int) -> CollabError:
     return _ERRORS[status](detail)
 
 
-def _outcome(fields: list[Any]) -> Outcome:
-    verdict, code, detail, empty = fields
-    if not isinstance(detail, str) or len(detail) > MAX_DETAIL_CHARS or not isinstance(empty, bool):
-        raise BrokenAnswer("outcome")
-    return Outcome(_VERDICTS[_int(verdict)], None if code is None else CloseCode[code], detail, empty)
+def _outcome(fields: object) -> Outcome:
+    if isinstance(fields, list):
+        code, detail, empty = fields
+        if not isinstance(detail, str) or len(detail) > MAX_DETAIL_CHARS or not isinstance(empty, bool):
+            raise BrokenAnswer("outcome")
+        return Outcome(Verdict.REFUSED, CloseCode[code], detail, empty)
+    return _PLAIN[_int(fields)]
 
 
 def _bytes(value: object) -> bytes:

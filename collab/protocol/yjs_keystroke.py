@@ -28,30 +28,30 @@ _match_erased = re.compile(rb"\0\x01" + _UINT + rb"\x01" + _UINT * 2 + rb"\Z").m
 Parts = tuple[dict[int, list[tuple[int, int]]], dict[int, int], dict[int, list[tuple[int, int]]]]
 """Ranges, needs and deletes, as in `yjs.UpdateScan`."""
 
+Typed = tuple[int, int, int, dict[int, int]]
+"""Client, first clock, clock after the last, and needs as in `yjs.UpdateScan`."""
+
 
 def read_keystroke(data: bytes) -> Parts | None:
     """Return what ``data`` brings, needs and deletes, or None when it is no plain keystroke."""
-    if typed := _match_typed(data):
-        return _read_typed(*typed.groups())
+    if typed := read_typed(data):
+        client, clock, end, needs = typed
+        return {client: [(clock, end)]}, needs, {}
     if erased := _match_erased(data):
-        client, first, length = erased.groups()
+        client_id, first, length = erased.groups()
         clock = read_uint(first, 0)[0]
         end = clock + read_uint(length, 0)[0]
         if clock < end <= MAX_CLOCK:
-            return {}, {}, {_client_of(client): [(clock, end)]}
+            return {}, {}, {_client_of(client_id): [(clock, end)]}
     return None
 
 
-def _read_typed(
-    author: bytes,
-    first: bytes,
-    left: bytes | None,
-    left_clock: bytes,
-    right: bytes,
-    right_clock: bytes,
-    length: bytes,
-    text: bytes,
-) -> Parts | None:
+def read_typed(data: bytes) -> Typed | None:
+    """Return who typed ``data`` at which clocks, or None when it is anything but one typed string."""
+    typed = _match_typed(data)
+    if typed is None:
+        return None
+    author, first, left, left_clock, right, right_clock, length, text = typed.groups()
     client = _client_of(author)
     clock = read_uint(first, 0)[0]
     end = clock + len(text)
@@ -65,7 +65,7 @@ def _read_typed(
             return None
         if other != client and other_clock >= needs.get(other, 0):
             needs[other] = other_clock + 1
-    return {client: [(clock, end)]}, needs, {}
+    return client, clock, end, needs
 
 
 @lru_cache(1024)

@@ -64,7 +64,7 @@ def _node(node: dict[str, Any]) -> str:
 def _tags(kind: str, attrs: dict[str, Any], content: list[dict[str, Any]]) -> tuple[str, str]:
     if kind == "heading":
         level = attrs.get("level")
-        name = f"h{level}" if isinstance(level, int) and 1 <= level <= 6 else "h1"
+        name = f"h{level:d}" if isinstance(level, int) and 1 <= level <= 6 else "h1"
         return f"<{name}>", f"</{name}>"
     if kind == "orderedList":
         start = attrs.get("start")

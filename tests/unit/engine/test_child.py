@@ -62,8 +62,8 @@ def test_a_call_that_fails_leaves_the_others_alone(parent: Parent) -> None:
     answers: list[Any] = []
     while len(answers) < 2:
         answers += parent.receive()
-    assert isinstance(read_answer(Op.DIFF, 1, answers[0]), Misuse)
-    assert isinstance(read_answer(Op.LOAD, 1, answers[1]), EngineDied)
+    assert isinstance(read_answer(Op.DIFF, [NOTHING_KNOWN], answers[0]), Misuse)
+    assert isinstance(read_answer(Op.LOAD, [], answers[1]), EngineDied)
     parent.send([3, 0, Op.LOAD, "d", [], False])
     assert [answer[0] for answer in parent.receive()] == [3]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from collab.engine.isolated import IsolatedEngine
+from collab.engine.isolated import BULK_DOCUMENT_BYTES, BULK_UPDATE_BYTES, IsolatedEngine
 from collab.engine.port import Fold, Folded, Integration, Verdict
 from collab.engine.process import ProcessOptions
 from collab.errors import EngineDied
@@ -110,6 +110,57 @@ async def test_e3_a_suspect_lives_apart_and_its_next_death_harms_nobody(engine: 
     assert engine.pids["live"] == live
     await engine.load("suspect", [inserted("ab")])
     assert text_of((await engine.diff("suspect", NOTHING_KNOWN)).update) == "ab"
+
+
+async def test_e21_a_document_that_is_sent_something_large_moves_with_all_it_holds(engine: IsolatedEngine) -> None:
+    writer = Writer()
+    await engine.load("d", [writer.type("loaded ")])
+    await engine.load("bystander", [])
+    waits = inserted("later", client=77, clock=4)
+    first, late = writer.type("typed "), engine.integrate("d", [waits])
+    calls = [late, engine.integrate("d", [first]), engine.integrate("d", [writer.type("x" * BULK_UPDATE_BYTES)])]
+    calls += [engine.integrate("d", [writer.type(letter)]) for letter in "while it moves"]
+    answers = await asyncio.gather(*calls)
+    verdicts = [answer.outcomes[0].verdict for answer in answers]
+    assert verdicts == [Verdict.PENDING] + [Verdict.INTEGRATED] * (len(calls) - 1)
+    assert engine.pids["bulk"] not in (engine.pids["live"], await engine.spare_pid())
+    text = "loaded typed " + "x" * BULK_UPDATE_BYTES + "while it moves"
+    whole = (await engine.diff("d", NOTHING_KNOWN)).update
+    assert text_of(whole) == text
+    assert (await engine.integrate("d", [inserted("soon", client=77)])).outcomes[0].verdict is Verdict.INTEGRATED
+    assert sorted(text_of((await engine.diff("d", NOTHING_KNOWN)).update)) == sorted(text + "soonlater")
+    await engine.forget("d")
+    assert "bulk" not in engine.pids
+    assert (await engine.integrate("bystander", [inserted("ab")])).outcomes[0].verdict is Verdict.INTEGRATED
+
+
+async def test_e21_a_large_document_is_loaded_apart_and_its_death_harms_nobody_else(engine: IsolatedEngine) -> None:
+    writer = Writer()
+    large = writer.type("x" * BULK_DOCUMENT_BYTES)
+    await engine.load("small", [inserted("ab")])
+    await engine.load("large", [large])
+    assert engine.pids["bulk"] != engine.pids["live"]
+    assert (await died(engine, "large", ABORTING)).culprit == 0
+    assert text_of((await engine.diff("small", NOTHING_KNOWN)).update) == "ab"
+    await engine.load("large", [large])
+    assert len(text_of((await engine.diff("large", NOTHING_KNOWN)).update)) == BULK_DOCUMENT_BYTES
+
+
+async def test_e21_an_engine_that_dies_while_a_document_moves_blames_no_update(engine: IsolatedEngine) -> None:
+    writer = Writer()
+    await engine.load("d", [writer.type("typed")])
+    large = engine.integrate("d", [writer.type("x" * BULK_UPDATE_BYTES)])
+    behind = engine.integrate("d", [writer.type("y")])
+    moving = asyncio.gather(large, behind, return_exceptions=True)
+    await asyncio.sleep(0)
+    os.kill(engine.pids["live"], signal.SIGKILL)
+    for answer in await moving:
+        assert isinstance(answer, EngineDied)
+        assert answer.culprit is None
+    with pytest.raises(EngineDied):
+        await engine.diff("d", NOTHING_KNOWN)
+    await engine.load("d", [inserted("healed", client=9)])
+    assert text_of((await engine.diff("d", NOTHING_KNOWN)).update) == "healed"
 
 
 async def test_e3_the_suspect_process_ends_with_its_last_document(engine: IsolatedEngine) -> None:

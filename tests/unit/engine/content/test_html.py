@@ -5,7 +5,7 @@ from __future__ import annotations
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from collab.engine.content import run_content_job
@@ -91,6 +91,7 @@ def inspected(html: str) -> Inspector:
 
 @settings(deadline=None, max_examples=60)
 @given(documents)
+@example({"type": "doc", "content": [{"type": "heading", "attrs": {"level": True}}]})
 def test_html_holds_only_known_tags_and_attributes_whatever_the_document_says(document: Json) -> None:
     seen = inspected(shown(compose(document), "html"))
     assert seen.tags <= ALLOWED_TAGS
