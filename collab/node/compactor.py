@@ -32,6 +32,9 @@ fifty who type would otherwise be folded every second, for nothing but a slightl
 
 TOO_LONG = 20
 
+TOO_LARGE = 16 * 1024 * 1024
+"""Bytes of log, if more than its snapshot, that are folded at once, however few the rows: a fold reads them all."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -43,6 +46,10 @@ class _Weight:
     not_before: float = 0.0
     failed: bool = False
     """Whether the last attempt failed."""
+
+    @property
+    def is_large(self) -> bool:
+        return self.bytes >= max(TOO_LARGE, self.snapshot_bytes)
 
 
 class Compactor:
@@ -103,13 +110,16 @@ class Compactor:
     def _consider(self, document: str, weight: _Weight) -> None:
         # Every logged row costs the reader about 100 bytes of work beside its own, and folding costs the snapshot.
         heavy = weight.updates * 100 + weight.bytes
-        if weight.updates >= self._after_updates and heavy >= weight.snapshot_bytes:
+        if (weight.updates >= self._after_updates and heavy >= weight.snapshot_bytes) or weight.is_large:
+            now = asyncio.get_running_loop().time()
             if document not in self._due:
                 pause = self._pause()
                 if pause:
-                    weight.not_before = max(weight.not_before, asyncio.get_running_loop().time() + pause)
-            self._due[document] = None
-            self._wake.set()
+                    weight.not_before = max(weight.not_before, now + pause)
+                self._due[document] = None
+                self._wake.set()
+            elif self._is_ready(weight, now):
+                self._wake.set()
 
     async def _run(self) -> None:
         while True:
@@ -126,12 +136,13 @@ class Compactor:
                 continue
 
     def _is_ready(self, weight: _Weight, now: float) -> bool:
-        return weight.not_before <= now or (not weight.failed and weight.updates >= TOO_LONG * self._after_updates)
+        too_long = weight.updates >= TOO_LONG * self._after_updates or weight.is_large
+        return weight.not_before <= now or (too_long and not weight.failed)
 
     async def _compact(self, document: str) -> None:
         weight = self._weights[document]
         try:
-            await self.compact(document, at_least=self._after_updates // 2)
+            await self.compact(document, at_least=1 if weight.is_large else self._after_updates // 2)
         except DocumentDeleted:
             self._due.pop(document, None)
             self._weights.pop(document, None)

@@ -42,6 +42,9 @@ PEER_FORGOTTEN_AFTER = 60.0
 MAX_CARRIED_BYTES = 4 * 1024 * 1024
 """Larger updates are left to the log follower: a few of them would overflow the bus's buffers, and all else in them."""
 
+COMMITTED_WITHIN = 0.005
+"""Seconds until word of a commit leaves; sooner with the next update, as one batch."""
+
 ASK_EVERY = 1.0
 """Seconds between two questions to one node."""
 
@@ -102,13 +105,15 @@ class Exchange:
         self._begun = False
         self._sequence = 0
         self._peers: dict[str, Peer] = {}
+        self._asks: dict[str, PeerAsk] = {}
+        """The newest question of each node that is not answered yet: one that slept finds a row of them."""
         self._through = 0
         self._rows: list[tuple[int, int]] = []
         self._untold = False
         """Whether something was written since nobody else was known to have the document open."""
         self._told: set[int] = set()
         """Numbers of what was sent and is not committed yet."""
-        self._telling = False
+        self._telling: asyncio.TimerHandle | None = None
         self._asked_everybody_at = float("-inf")
         self._ask_everybody_at: float | None = None
         self._cause = "opened"
@@ -132,6 +137,11 @@ class Exchange:
         if self._subscription is not None:
             await self._subscription.close()
 
+    @property
+    def has_peers(self) -> bool:
+        """Whether another node is known to have the document open."""
+        return bool(self._peers)
+
     # telling
 
     def tell_update(self, update: bytes, first: int, count: int) -> None:
@@ -142,6 +152,8 @@ class Exchange:
         elif len(update) <= MAX_CARRIED_BYTES:
             self._told.add(first)
             self._tell(Kind.UPDATE, PeerUpdate(first, count, update))
+            if self._telling is not None:
+                self._tell_committed()
 
     def tell_awareness(self, entries: tuple[PeerEntry, ...]) -> None:
         """What changed in the presence of this node's sessions."""
@@ -157,12 +169,13 @@ class Exchange:
             return
         if told and first_seq is not None:  # of rows that hold what was not sent, others must not think they know them
             self._rows.append((first_seq, count))
-        if not self._telling:
-            self._telling = True
-            self._loop.call_soon(self._tell_committed)
+        if self._telling is None:
+            self._telling = self._loop.call_later(COMMITTED_WITHIN, self._tell_committed)
 
     def _tell_committed(self) -> None:
-        self._telling = False
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
         rows, self._rows = tuple(self._rows), []
         self._tell(Kind.COMMITTED, PeerCommitted(self._through, rows))
 
@@ -203,13 +216,16 @@ class Exchange:
         if envelope.epoch < peer.epoch:
             return  # late, from before it opened the document anew
         if envelope.epoch > peer.epoch:
-            peer.epoch, peer.sequence = envelope.epoch, envelope.sequence
+            peer.epoch, peer.sequence, peer.missing_through = envelope.epoch, envelope.sequence, 0
             peer.complete = envelope.sequence == 1
+            if not peer.complete:
+                peer.hole(envelope.sequence)
             # Whoever was there before us is answering the question we asked everybody.
             if not peer.complete and self._loop.time() - self._asked_everybody_at > ASK_EVERY:
                 self._miss(envelope.node, peer, "hole")
         else:
             if envelope.sequence > peer.sequence + 1:
+                peer.hole(envelope.sequence)
                 self._miss(envelope.node, peer, "hole")
             peer.sequence = max(peer.sequence, envelope.sequence)
 
@@ -229,32 +245,35 @@ class Exchange:
                 self._refute(node, self._room.awareness.receive_from_node(node, entries, self._loop.time()))
                 self._awareness_changed()
             case Kind.DIGEST:
-                self._hear_digest(node, peer, peers.read_digest(payload))
+                self._hear_digest(node, peer, peers.read_digest(payload), envelope.sequence)
             case Kind.ASK if self._begun:
-                ask = peers.read_ask(payload)
-                self._run(lambda document: self._answer(node, ask, document))
+                waits = node in self._asks
+                self._asks[node] = peers.read_ask(payload)
+                if not waits:
+                    self._run(lambda document: self._answer(node, document))
             case Kind.ANSWER:
                 answer = peers.read_answer(payload)
                 if envelope.epoch > peer.epoch:
-                    peer.epoch, peer.sequence = envelope.epoch, answer.sequence
+                    peer.epoch, peer.sequence, peer.missing_through = envelope.epoch, answer.sequence, 0
                 peer.sequence = max(peer.sequence, answer.sequence)
                 self._hear_answer(node, peer, answer)
             case _:
                 pass  # from a newer version
 
-    def _hear_digest(self, node: str, peer: Peer, theirs: PeerDigest) -> None:
+    def _hear_digest(self, node: str, peer: Peer, theirs: PeerDigest, sequence: int) -> None:
         self._perform(self._room.peer_committed(node, theirs.through))
         if theirs.presence != self._room.awareness.digest(node):
             self._miss(node, peer, "presence")
-        self._run(lambda document: self._compare(node, theirs, document))
+        self._run(lambda document: self._compare(node, theirs, sequence, document))
 
-    async def _compare(self, node: str, theirs: PeerDigest, document: LoadedDocument) -> None:
+    async def _compare(self, node: str, theirs: PeerDigest, sequence: int, document: LoadedDocument) -> None:
         peer = self._peers.get(node)
         if peer is None:
             return
         mine = await document.digest()
         if mine.hash == theirs.hash:
-            peer.fruitless, peer.complete = 0, peer.missed is None
+            peer.fruitless = 0
+            peer.level(sequence)
         elif not theirs.state_vector or _lacks(mine, theirs.state_vector) or mine.state_vector == theirs.state_vector:
             # Only what *we* lack is asked for: what they lack may be on its way, and they will see for themselves.
             self._miss(node, peer, "digest")
@@ -267,14 +286,15 @@ class Exchange:
         self._refute(node, self._room.awareness.receive_all_from_node(node, answer.entries, self._loop.time()))
         self._awareness_changed()
         if answer.same:
-            peer.complete, peer.fruitless = peer.missed is None, 0
+            peer.fruitless = 0
+            peer.level(answer.sequence)
         else:
-            self._run(lambda document: self._integrate(node, answer.update, document))
+            self._run(lambda document: self._integrate(node, answer, document))
         self._perform(self._room.peer_committed(node, answer.through))
 
-    async def _integrate(self, node: str, update: bytes, document: LoadedDocument) -> None:
+    async def _integrate(self, node: str, theirs: PeerAnswer, document: LoadedDocument) -> None:
         before = await document.state_vector()
-        answer = await document.integrate([update]) or await document.integrate_alone(update)
+        answer = await document.integrate([theirs.update]) or await document.integrate_alone(theirs.update)
         peer = self._peers.get(node)
         if answer.merged is None:
             if peer is not None:
@@ -286,21 +306,23 @@ class Exchange:
             brought = (await document.diff(before)).update
             self._perform(self._room.resynced(brought, self._loop.time()))
         if peer is not None:
-            peer.complete = peer.missed is None
+            peer.level(theirs.sequence)
 
     def _note_fruitless(self, node: str, peer: Peer) -> None:
         peer.fruitless += 1
         if peer.fruitless == FRUITLESS_IS_WRONG:
             log.error("replicas_differ", document=self._name, node=node)
 
-    async def _answer(self, node: str, ask: PeerAsk, document: LoadedDocument) -> None:
+    async def _answer(self, node: str, document: LoadedDocument) -> None:
+        ask = self._asks.pop(node)
         mine = await document.digest()
         same = ask.hash == mine.hash
         update = EMPTY_UPDATE if same else (await document.diff(ask.state_vector)).update
+        sequence = self._sequence
         if len(update) > MAX_CARRIED_BYTES:
-            update = EMPTY_UPDATE
+            update, sequence = EMPTY_UPDATE, 0  # it fills no hole
         entries = self._room.awareness.owned_here(self._loop.time())
-        self._say(Kind.ANSWER, PeerAnswer(self._sequence, same, update, self._through, entries), to=node)
+        self._say(Kind.ANSWER, PeerAnswer(sequence, same, update, self._through, entries), to=node)
         peer = self._peers.get(node)
         if peer is not None and not same and _lacks(mine, ask.state_vector):
             self._miss(node, peer, "digest")

@@ -18,6 +18,7 @@ from collab.node.catch_up import CatchUp
 from collab.node.exchange import Exchange
 from collab.node.loaded_document import LoadedDocument
 from collab.node.outbox import Frame, Outbox
+from collab.node.presence_budget import PresenceBudget
 from collab.node.pump import Pump
 from collab.node.unsaved import Unsaved, Waiters
 from collab.protocol.dialects.y_websocket import decode, encode
@@ -88,6 +89,8 @@ class LiveRoom:
             around.counters,
             outbox=lambda session: around.connections.outbox(name, session),
             perform=self._perform,
+            perform_together=self._perform_together,
+            pace=self._pace,
             failed=self._fail,
             rested=lambda: self._settled.set(),
         )
@@ -118,6 +121,7 @@ class LiveRoom:
         self._settled = asyncio.Event()
         """Set whenever `saved` may have become true."""
         self._awareness_due = False
+        self._presence_budget = PresenceBudget(self._limits.presence)
         self._last_sent: tuple[Message, Frame] | None = None
 
     # life
@@ -234,6 +238,7 @@ class LiveRoom:
         """Let time pass; called about once a second."""
         now = self._now()
         self._perform(self._room.tick(now))
+        self._document.tick(now)
         self._exchange.tick(now)
         if self._room.foreign and not self._around.recorder.failing:
             self._perform(self._room.adopt_old(now - (ADOPT_OLD_AFTER if self.occupied else 1.0), now))
@@ -338,6 +343,15 @@ class LiveRoom:
                 case _:
                     self._perform_rarer(effect)
 
+    def _perform_together(self, effects: Sequence[Effect]) -> None:
+        """Perform effects of which several are broadcasts, none of which follows on another effect."""
+        broadcasts = [effect for effect in effects if isinstance(effect, Broadcast)]
+        if len(broadcasts) > 1:
+            frames = [(self._frame(broadcast.message), broadcast.except_) for broadcast in broadcasts]
+            self._around.connections.fan_out_together(self.name, frames)
+            effects = [effect for effect in effects if not isinstance(effect, Broadcast)]
+        self._perform(effects)
+
     def _perform_rarer(self, effect: Effect) -> None:
         match effect:
             case Saved(receipt):
@@ -365,7 +379,7 @@ class LiveRoom:
             return
         frame = self._frame(message)
         self._around.counters.frames_out += 1
-        self._around.counters.bytes_out += len(frame.payload)
+        self._around.counters.bytes_out += frame.size
         if isinstance(message, Update):
             outbox.write(frame)
         else:
@@ -385,16 +399,31 @@ class LiveRoom:
             )
             outbox.connection.close(effect.code)
 
+    def _pace(self) -> float:
+        """Seconds between two turns. Where a crowd and other nodes write, one turn for several updates saves a lot."""
+        crowded = len(self._room.sessions) > self._limits.crowd and self._exchange.has_peers
+        return self._limits.pace if crowded else 0.0
+
     # awareness, and bounds
 
     def _flush_awareness_soon(self) -> None:
-        if not self._awareness_due:
-            self._awareness_due = True
+        if self._awareness_due:
+            return
+        self._awareness_due = True
+        pause = self._presence_budget.pause(self._now())
+        if pause:
+            self._loop.call_later(pause, self._flush_awareness)
+        else:
             self._loop.call_soon(self._flush_awareness)
 
     def _flush_awareness(self) -> None:
         self._awareness_due = False
-        self._perform(self._room.flush_awareness(self._now()))
+        now = self._now()
+        effects = self._room.flush_awareness(now)
+        for effect in effects:
+            if isinstance(effect, Broadcast):
+                self._presence_budget.spend(len(self._room.sessions), self._frame(effect.message).size, now)
+        self._perform(effects)
 
     def _over_bound(self) -> bool:
         return (

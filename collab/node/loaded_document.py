@@ -14,6 +14,11 @@ import structlog
 
 from collab.engine.port import Integration, Outcome, Verdict
 from collab.errors import CloseCode, DocumentQuarantined, EngineDied, StoreUnavailable
+from collab.node.outbox import Frame
+from collab.node.whole import Whole
+from collab.protocol.dialects.y_websocket import encode
+from collab.protocol.messages import SyncStep2
+from collab.protocol.yjs import EMPTY_STATE_VECTOR
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -67,6 +72,7 @@ class LoadedDocument:
         self._digest: Digest | None = None
         self._deaths: list[float] = []
         self._killers: list[float] = []
+        self._whole = Whole()
         self._poison: set[bytes] = set()
         """Rows of the log that kill engines, and are left out."""
 
@@ -87,10 +93,12 @@ class LoadedDocument:
             await self._insist(self._load_patiently, loading=True)
         self._state_vector = self._digest = None
         try:
-            return await self._engine.integrate(self._name, updates)
+            answer = await self._engine.integrate(self._name, updates)
         except EngineDied:
             self._loaded = False
             return None
+        self._whole.integrated(answer.merged)
+        return answer
 
     async def integrate_alone(self, update: bytes) -> Integration:
         """Integrate one update of a batch that was lost; the one that kills the engine is refused.
@@ -112,7 +120,9 @@ class LoadedDocument:
                 return Integration((refused,), None)
 
         self._state_vector = self._digest = None
-        return await self._insist(attempt)
+        answer = await self._insist(attempt)
+        self._whole.integrated(answer.merged)
+        return answer
 
     async def probe(self, updates: Sequence[bytes]) -> Integration:
         """Ask what ``updates`` would change, changing nothing."""
@@ -123,6 +133,21 @@ class LoadedDocument:
         diff = await self._insist(lambda: self._engine.diff(self._name, state_vector))
         self._state_vector = self._last_vector = diff.state_vector
         return diff
+
+    async def answer(self, state_vector: bytes) -> list[Frame]:
+        """What answers a SyncStep1, the last of it a SyncStep2. Raises `MalformedMessage`."""
+        now = asyncio.get_running_loop().time()
+        empty_handed = state_vector == EMPTY_STATE_VECTOR
+        if empty_handed and (frames := self._whole.frames(now)):
+            return frames
+        update = (await self.diff(state_vector)).update
+        if empty_handed:
+            self._whole.keep(update, now)
+        return self._whole.frames(now) or [Frame(encode(SyncStep2(update)))]
+
+    def tick(self, now: float) -> None:
+        """Let time pass; about once a second."""
+        self._whole.tick(now)
 
     async def state_vector(self) -> bytes:
         """The document's state vector now; remembered until something is integrated."""
@@ -183,6 +208,7 @@ class LoadedDocument:
             raise
         if loaded.refused:
             log.error("poison_rows_left_out", document=self._name, rows=len(loaded.refused))
+        self._whole.forget()
         self._state_vector = self._last_vector = loaded.state_vector
         self._digest = None
         self._loaded = True

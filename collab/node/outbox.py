@@ -22,15 +22,18 @@ MAX_SMALL_BYTES = 256 * 1024
 
 
 class Frame:
-    """One WebSocket message on its way to any number of connections; encoded once.
+    """One write to any number of connections: a WebSocket message, or several in order; encoded once.
 
-    ``wire`` is the same bytes with the WebSocket header in front, filled in by the first connection that needs it.
+    ``wire`` is the same bytes with the WebSocket headers, filled in by the first connection that needs it.
     """
 
-    __slots__ = ("payload", "wire")
+    __slots__ = ("payloads", "size", "wire")
 
-    def __init__(self, payload: bytes) -> None:
-        self.payload = payload
+    def __init__(self, *payloads: bytes) -> None:
+        """``payloads`` are the messages."""
+        self.payloads = payloads
+        self.size = sum(map(len, payloads))
+        """Bytes of the messages."""
         self.wire: bytes | None = None
 
 
@@ -105,7 +108,7 @@ class Outbox:
     def write_always(self, frame: Frame) -> None:
         """A small frame that stands for itself: an acknowledgement, a keep-alive. Too many end the connection."""
         if self.flow is Flow.BEHIND:
-            self._small_bytes += len(frame.payload)
+            self._small_bytes += frame.size
             if self._small_bytes > MAX_SMALL_BYTES:
                 self.connection.close(CloseCode.OVERLOADED)
                 return

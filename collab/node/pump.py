@@ -1,7 +1,8 @@
 """A room's pump: the only one that talks to the engine about its document, one batch at a time.
 
 While a batch is with the engine, whatever arrives gathers; the next batch takes it all. So an idle room answers at once
-and a busy one batches by itself. `LiveRoom` feeds it and performs the effects it brings back.
+and a busy one batches by itself. A paced room also lets some time pass between two turns; what gathers, from here and
+from other nodes, then reaches every session in one write. `LiveRoom` feeds it and performs the effects it brings back.
 """
 
 from __future__ import annotations
@@ -13,13 +14,10 @@ from typing import TYPE_CHECKING
 from collab.engine.port import Verdict
 from collab.errors import CloseCode, MalformedMessage
 from collab.node.loaded_document import LoadedDocument
-from collab.node.outbox import Flow, Frame, Outbox
-from collab.protocol.dialects.y_websocket import encode
-from collab.protocol.messages import Awareness, SyncStep2, Update
+from collab.node.outbox import Flow, Outbox
+from collab.node.slow_readers import SlowReaders
 from collab.protocol.peers import PeerUpdate
-from collab.protocol.values import value
-from collab.protocol.yjs import EMPTY_STATE_VECTOR
-from collab.room import Answer, Disconnect, Integrated, Proposal, Room, Send, Session
+from collab.room import Answer, Disconnect, Integrated, Proposal, Room, Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -32,18 +30,26 @@ FOLLOW_WITHIN = 0.01
 """Seconds until the engine has what was shown without it. More would gather more of it for one trip; a document that is
 asked for meanwhile has it first in any case."""
 
+ANSWERED_BYTES = 4 * 1024 * 1024
+"""Written to people who join before the turn ends, if there is more: writing this takes a few milliseconds."""
+
+SHOWN_AT_ONCE = 8
+"""More updates of other nodes than this are merged by the engine before they are shown."""
+
 Errand = Callable[[LoadedDocument], Awaitable[None]]
 
 
-@value()
 class _Heard:
     """Something of another node."""
 
-    update: bytes
-    origin: tuple[str, PeerUpdate] | None = None
-    """Who sent it; None for a row of the log."""
-    shown: bool = False
-    """Whether this node's sessions were shown it before the engine had it."""
+    __slots__ = ("origin", "shown", "update")
+
+    def __init__(self, update: bytes, origin: tuple[str, PeerUpdate] | None = None) -> None:
+        self.update = update
+        self.origin = origin
+        """Who sent it; None for a row of the log."""
+        self.shown = False
+        """Whether this node's sessions were shown it before the engine had it."""
 
 
 class Pump:
@@ -56,35 +62,43 @@ class Pump:
         counters: Counters,
         *,
         outbox: Callable[[Session], Outbox | None],
-        perform: Callable[[Iterable[Effect]], None],
+        perform: Callable[[Sequence[Effect]], None],
+        perform_together: Callable[[Sequence[Effect]], None],
+        pace: Callable[[], float],
         failed: Callable[[Exception], None],
         rested: Callable[[], None],
     ) -> None:
-        """``failed`` is told of an error that ends the room, ``rested`` whenever nothing is left to do."""
+        """``perform_together`` writes several broadcasts at once; ``pace`` says how long to wait from turn to turn;
+        ``failed`` is told of an error that ends the room, ``rested`` whenever nothing is left to do."""
         self._room = room
         self._document = document
         self._counters = counters
         self._outbox = outbox
         self._perform = perform
+        self._perform_together = perform_together
+        self._pace = pace
         self._failed = failed
         self._rested = rested
         self._proposals: list[Proposal] = []
         self._heard: list[_Heard] = []
+        self._heard_due = False
+        """Whether the engine should have what was heard now."""
+        self._following: asyncio.TimerHandle | None = None
+        """Makes it due, when all that was heard is shown."""
+        self._showing = False
+        """Whether `_show_heard_alone` is about to be called."""
+        self._next_turn = 0.0
         self._errands: list[Errand] = []
         self._afterwards: list[Callable[[], None]] = []
         self._asks: dict[Session, Answer] = {}
-        self._owed: dict[Session, Answer] = {}
-        """Answers to readers that are behind: big, so they wait until what is before them has been read."""
         self._greets: dict[Session, None] = {}
-        self._slow: dict[Session, Outbox] = {}
-        self._behind: dict[Session, Outbox] = {}
-        """Readers that are not written everything at once."""
-        self._postponed: dict[Session, Outbox] = {}
-        """Readers that have caught up, and get their diff when what they wrote is saved."""
+        self._slow_readers = SlowReaders(room, document, counters)
         self._loop = asyncio.get_running_loop()
         self._sleeper: asyncio.Future[None] | None = None
         self._working = False
         self._stopping = False
+        self._ended = False
+        """Whether nothing is taken any more; what still comes changes nothing."""
         self._task: asyncio.Task[None] | None = None
         self.waiting_bytes = 0
         """Bytes of proposals without a verdict."""
@@ -107,7 +121,7 @@ class Pump:
     @property
     def resting(self) -> bool:
         """Whether no update waits or is under way."""
-        return not (self._proposals or self._heard or self._working)
+        return self._ended or not (self._proposals or self._heard or self._working)
 
     def propose(self, proposal: Proposal) -> None:
         """Put an update of a session into the next batch."""
@@ -122,26 +136,58 @@ class Pump:
         and while a session is behind nothing is shown that a diff for it might not hold.
         """
         self._heard.append(_Heard(message.update, (node, message)))
-        if len(self._heard) == 1 and not self._working:
-            self._loop.call_soon(self._show_alone)
-        else:
-            self._wake()
+        if not self._showing:
+            self._showing = True
+            pause = self._next_turn - self._loop.time()
+            if pause > 0:
+                self._loop.call_later(pause, self._show_heard_alone)
+            else:
+                self._loop.call_soon(self._show_heard_alone)
 
-    def _show_alone(self) -> None:
-        if len(self._heard) != 1 or self._behind or self._working:
-            self._wake()
+    def _show_heard_alone(self) -> None:
+        """Show what was heard without the engine, unless a turn is about to do it or has done it."""
+        self._showing = False
+        unshown = [item for item in self._heard if not item.shown]
+        if not unshown or self._stopping:
             return
-        (item,) = self._heard
-        if item.origin is not None and not item.shown:
-            self._heard = [_Heard(item.update, item.origin, shown=True)]
-            self._room.brought(*item.origin, self._loop.time())
-            self._perform(self._room.heard(item.update))
-            self._loop.call_later(FOLLOW_WITHIN, self._wake)
+        if (
+            self._working
+            or self._heard_due
+            or self._proposals
+            or self._slow_readers.behind
+            or len(unshown) > SHOWN_AT_ONCE
+        ):
+            self._follow()
+            return
+        self._keep_pace()
+        self._perform_together(self._show(unshown))
+        if self._following is None:
+            self._following = self._loop.call_later(FOLLOW_WITHIN, self._follow)
+
+    def _show(self, unshown: Iterable[_Heard]) -> list[Effect]:
+        effects: list[Effect] = []
+        for item in unshown:
+            item.shown = True
+            effects += self._room.heard(item.update)
+            if item.origin is not None:
+                self._room.brought(*item.origin, self._loop.time())
+        return effects
+
+    def _follow(self) -> None:
+        """Let the engine have what was heard."""
+        if self._following is not None:
+            self._following.cancel()
+            self._following = None
+        self._heard_due = True
+        self._wake()
+
+    def _keep_pace(self) -> None:
+        self._next_turn = self._loop.time() + self._pace()
 
     def hear_rows(self, updates: Iterable[bytes]) -> None:
         """Put rows of the log into the next batch."""
         self._heard += (_Heard(update) for update in updates)
-        self._wake()
+        self._follow()
 
     def run(self, errand: Errand) -> None:
         """Do something with the document in the next turn, after what waits has been integrated."""
@@ -149,8 +195,8 @@ class Pump:
         self._wake()
 
     def afterwards(self, note: Callable[[], None]) -> None:
-        """Note something once all that was heard before is integrated and shown: now, or when the next turn ends."""
-        if self._working or self._has_work():
+        """Note something once all that was heard before is integrated and shown: now, or when a turn ends."""
+        if self._working or self._heard:
             self._afterwards.append(note)
         else:
             note()
@@ -167,24 +213,19 @@ class Pump:
 
     def note_slow(self, session: Session, outbox: Outbox) -> None:
         """See to an outbox that is over its bound or has drained in the next turn."""
-        self._slow[session] = self._behind[session] = outbox
+        self._slow_readers.note(session, outbox)
         self._wake()
 
     def saved(self, sessions: Iterable[Session]) -> None:
         """Something these sessions wrote is saved."""
-        if self._postponed:
-            for session in sessions:
-                outbox = self._postponed.pop(session, None)
-                if outbox is not None:
-                    self.note_slow(session, outbox)
+        self._slow_readers.saved(sessions)
+        if self._slow_readers.due:
+            self._wake()
 
     def drop(self, session: Session) -> None:
         """A session has left."""
-        self._postponed.pop(session, None)
-        self._behind.pop(session, None)
         self._greets.pop(session, None)
-        self._slow.pop(session, None)
-        self._owed.pop(session, None)
+        self._slow_readers.drop(session)
 
     async def _run(self) -> None:
         while not self._stopping:
@@ -192,6 +233,10 @@ class Pump:
                 self._working = False
                 self._rested()
                 await self._sleep()
+            pause = self._next_turn - self._loop.time()
+            if pause > 0:
+                await asyncio.sleep(pause)
+            self._keep_pace()
             self._working = True
             try:
                 await self._turn()
@@ -201,19 +246,14 @@ class Pump:
                 self._stopping = True
                 self._failed(error)
         self._working = False
+        self._ended = True
         self._proposals.clear()
         self._heard.clear()
         self._rested()
 
     def _has_work(self) -> bool:
         return bool(
-            self._proposals
-            or self._heard
-            or self._asks
-            or self._greets
-            or self._slow
-            or self._errands
-            or self._afterwards
+            self._proposals or self._heard_due or self._asks or self._greets or self._slow_readers.due or self._errands
         )
 
     async def _sleep(self) -> None:
@@ -230,8 +270,9 @@ class Pump:
 
     async def _turn(self) -> None:
         afterwards, self._afterwards = self._afterwards, []
-        if self._slow:
-            await self._see_to_slow_readers()
+        if self._slow_readers.due:
+            for answer in await self._slow_readers.see_to():
+                self.ask(answer)
         if self._greets:
             vector = await self._document.state_vector()
             greets, self._greets = self._greets, {}
@@ -240,14 +281,15 @@ class Pump:
         await self._integrate_all()
         if self._asks:
             await self._integrate_heard()
-            asks, self._asks = self._asks, {}
-            for ask in asks.values():
-                await self._answer(ask)
+            await self._answer_some()
         if self._errands:
             await self._integrate_heard()
             errands, self._errands = self._errands, []
             for errand in errands:
                 await errand(self._document)
+        if not self._heard:
+            afterwards += self._afterwards
+            self._afterwards = []
         for note in afterwards:
             note()
 
@@ -258,46 +300,65 @@ class Pump:
             proposals = [proposal for proposal in proposals if not proposal.probe]
         if self._heard and proposals and self._document.loaded:
             # What is written here may follow on what was heard, and both travel to the engine together.
-            heard, self._heard = self._heard, []
+            heard = self._take_heard()
             updates = [proposal.update for proposal in proposals]
             heard_answer, answer = await asyncio.gather(
                 self._document.integrate([item.update for item in heard]), self._document.integrate(updates)
             )
-            await self._show_heard(heard, heard_answer)
-            await self._take(proposals, answer)
+            await self._take(proposals, answer, await self._show_heard(heard, heard_answer))
         else:
             await self._integrate_heard()
             if proposals:
                 await self._take(proposals, await self._document.integrate([one.update for one in proposals]))
         await self._probe(probes)
 
-    async def _take(self, proposals: Sequence[Proposal], answer: Integration | None) -> None:
+    async def _take(
+        self, proposals: Sequence[Proposal], answer: Integration | None, before: Sequence[Effect] = ()
+    ) -> None:
         if answer is not None:
-            self._integrated(proposals, answer)
+            self._integrated(proposals, answer, before)
             return
+        self._perform_together(before)
         for proposal in proposals:
             self._integrated((proposal,), await self._document.integrate_alone(proposal.update))
 
-    def _integrated(self, proposals: Sequence[Proposal], answer: Integration) -> None:
+    def _integrated(self, proposals: Sequence[Proposal], answer: Integration, before: Sequence[Effect] = ()) -> None:
         for proposal in proposals:
             self.waiting_bytes -= len(proposal.update)
-        self._perform(self._room.integrated(self._sort(proposals, answer)))
+        effects = self._room.integrated(self._sort(proposals, answer))
+        if before:
+            self._perform_together([*before, *effects])
+        else:
+            self._perform(effects)
         self._counters.broadcast_s.observe(self._loop.time() - proposals[0].arrived_at)
+
+    def _take_heard(self) -> list[_Heard]:
+        heard, self._heard, self._heard_due = self._heard, [], False
+        if self._following is not None:
+            self._following.cancel()
+            self._following = None
+        return heard
 
     async def _integrate_heard(self) -> None:
         """Until nothing is left: who is answered now was not in the room when it was shown."""
         while self._heard:
-            heard, self._heard = self._heard, []
-            await self._show_heard(heard, await self._document.integrate([item.update for item in heard]))
+            heard = self._take_heard()
+            answer = await self._document.integrate([item.update for item in heard])
+            self._perform_together(await self._show_heard(heard, answer))
+        self._heard_due = False
 
-    async def _show_heard(self, heard: Sequence[_Heard], answer: Integration | None) -> None:
+    async def _show_heard(self, heard: Sequence[_Heard], answer: Integration | None) -> list[Effect]:
+        """What shows it, if it is not shown yet."""
         answers = [answer] if answer else [await self._document.integrate_alone(item.update) for item in heard]
-        if not all(item.shown for item in heard):
-            for answer in answers:
-                self._perform(self._room.heard(answer.merged))
+        if any(item.shown for item in heard):
+            return self._show(item for item in heard if not item.shown)
+        effects: list[Effect] = []
+        for answer in answers:
+            effects += self._room.heard(answer.merged)
         for item in heard:
-            if item.origin is not None and not item.shown:
+            if item.origin is not None:
                 self._room.brought(*item.origin, self._loop.time())
+        return effects
 
     def _sort(self, proposals: Sequence[Proposal], answer: Integration) -> Integrated:
         taken, waiting, repeated, structless, refused = [], [], [], [], []
@@ -332,39 +393,30 @@ class Pump:
             self.waiting_bytes -= len(proposal.update)
             self._perform(self._room.probed(proposal, holds_new=outcome.verdict is not Verdict.REDUNDANT))
 
-    async def _answer(self, ask: Answer) -> None:
+    async def _answer_some(self) -> None:
+        """Answer until `ANSWERED_BYTES` are written; the others' turn comes after what was typed meanwhile."""
+        written = 0
+        while self._asks and written < ANSWERED_BYTES:
+            session = next(iter(self._asks))
+            written += await self._answer(self._asks.pop(session))
+        if self._asks:
+            await asyncio.sleep(0)
+
+    async def _answer(self, ask: Answer) -> int:
+        """Answer one; gives how many bytes that was."""
         outbox = self._outbox(ask.session)
         if outbox is None:
-            return
+            return 0
         if outbox.flow is not Flow.OPEN:
-            self._owed[ask.session] = ask
-            return
+            self._slow_readers.owe(ask)
+            return 0
         try:
-            diff = await self._document.diff(ask.state_vector)
+            frames = await self._document.answer(ask.state_vector)
         except MalformedMessage as error:
             self._perform([Disconnect(ask.session, CloseCode.MALFORMED, str(error))])
-            return
-        self._perform([Send(ask.session, SyncStep2(diff.update))])
-
-    async def _see_to_slow_readers(self) -> None:
-        slow, self._slow = self._slow, {}
-        for session, outbox in slow.items():
-            if outbox.flow is Flow.FALLING:
-                # Everything integrated so far was written to it; nothing that follows will be. Unless it still waits
-                # to see a batch it shares: then its diff starts from nothing, since no vector says what it has.
-                waits = self._room.waits_to_see(session)
-                outbox.fall_behind(EMPTY_STATE_VECTOR if waits else await self._document.state_vector())
-            elif outbox.flow is Flow.DRAINED and session.settled < session.received:
-                # Its diff would hold what it wrote and is not saved yet, and be taken for the confirmation.
-                self._postponed[session] = outbox
-            elif outbox.flow is Flow.DRAINED:
-                self._counters.slow_reader_diffs += 1
-                vector = None if outbox.echo_left_out else outbox.state_vector
-                diff = await self._document.diff(vector or EMPTY_STATE_VECTOR)
-                outbox.catch_up()
-                outbox.write(Frame(encode(Update(diff.update))))
-                outbox.write(Frame(encode(Awareness(self._room.awareness.all()))))
-            if outbox.flow is Flow.OPEN:
-                self._behind.pop(session, None)
-            if outbox.flow is Flow.OPEN and session in self._owed:
-                self.ask(self._owed.pop(session))
+            return 0
+        for frame in frames:
+            outbox.write_always(frame)
+            self._counters.frames_out += 1
+            self._counters.bytes_out += frame.size
+        return sum(frame.size for frame in frames)

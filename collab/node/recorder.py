@@ -16,7 +16,7 @@ import structlog
 from collab.errors import DocumentsBusy, StoreUnavailable
 from collab.node.queued import Item, first_seqs, retry_after, split, take, tell_delayed
 from collab.node.set_aside import SetAside
-from collab.store.port import Appended, LogEntry
+from collab.store.port import ROW_WAIT_S, Appended, LogEntry
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -34,6 +34,13 @@ asked a fifth as often, which is a quarter of a busy node's CPU (measured, bench
 
 PATIENCE = 0.5
 """Seconds a commit may take before rooms stop waiting with what they hold back for it."""
+
+ROW_WAIT_COMMITS = 3
+"""An append waits for rows as long as this many of the node's commits take: where every commit is slow, a row that
+another node is just writing is no reason to set its document aside."""
+
+RECENT_COMMITS = 4
+"""The quickest of so many counts there: a single slow one may itself have waited for a row."""
 
 ADOPTED = "+"
 """Ends the node id in the name of a log entry that another node wrote in its place. All that adopt an update use the
@@ -59,6 +66,8 @@ class Recorder:
         self._idle = asyncio.Event()
         self._idle.set()
         self._number = 0
+        self._commits_took = deque([0.0], maxlen=RECENT_COMMITS)
+        """Seconds."""
         self._task: asyncio.Task[None] | None = None
         self.failing = False
         """Whether the last attempt to commit failed, not counting documents set aside."""
@@ -162,15 +171,14 @@ class Recorder:
         later, others = split(self._queue, busy)
         self._queue = deque(others)
         log.warning("documents_set_aside", documents=len(busy), one=min(busy), updates=len(aside))
-        for item in (*aside, *later):
-            self._set_aside.add(item)
+        self._set_aside.put(busy, (*aside, *later))
         tell_delayed(later)
         return rest
 
-    async def _commit(self, items: list[Item]) -> None:
+    async def _commit(self, items: list[Item], row_wait_s: float = ROW_WAIT_S) -> None:
         """Make one attempt, and tell the rooms. Raises whatever the store raises."""
         entries = [entry for item in items for entry in item.entries]
-        appended = await self._append(entries, items) if entries else Appended({})
+        appended = await self._append(entries, items, row_wait_s) if entries else Appended({})
         next_seq = {} if appended.repeated else first_seqs(items, appended)
         for item in items:
             self._counters.unsaved_bytes -= item.size
@@ -193,16 +201,20 @@ class Recorder:
         if not deleted:
             self._compactor.note(item.room.name, len(item.entries), item.size)
 
-    async def _append(self, entries: list[LogEntry], items: list[Item]) -> Appended:
-        timer = asyncio.get_running_loop().call_later(PATIENCE, tell_delayed, items)
+    async def _append(self, entries: list[LogEntry], items: list[Item], row_wait_s: float) -> Appended:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        timer = loop.call_later(PATIENCE, tell_delayed, items)
         try:
-            appended = await self._log.append(entries)
+            row_wait_s = max(row_wait_s, ROW_WAIT_COMMITS * min(self._commits_took))
+            appended = await self._log.append(entries, row_wait_s=row_wait_s)
         except Exception:
             self._counters.store_failures += 1
             tell_delayed(items)
             raise
         finally:
             timer.cancel()
+        self._commits_took.append(loop.time() - began)
         self._counters.transactions += 1
         self._counters.rows += len(entries)
         return appended

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from collab.node.presence_budget import PresenceRate
 
 if TYPE_CHECKING:
     import random
@@ -28,6 +30,11 @@ class RoomLimits:
     max_awareness_bytes: int = 8 * 1024
     keep_alive_every: float = 10.0
     awareness_expires_after: float = 30.0
+    presence: PresenceRate = field(default_factory=PresenceRate)
+    crowd: int = 8
+    """A room with more sessions than this that other nodes share keeps a `pace`. Guessed."""
+    pace: float = 0.002
+    """Between the starts of two turns; the first after a pause waits for nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ class AsgiConnection:
         self._send = send
         self._outbox_bytes = outbox_bytes
         self._max_frame_bytes = max_frame_bytes
-        self._frames: deque[Frame] = deque()
+        self._payloads: deque[bytes] = deque()
         self._waiting = 0
         self._over = False
         self.closed_with: CloseCode | None = None
@@ -48,8 +48,8 @@ class AsgiConnection:
         """Send, in order."""
         if self.closed_with is not None:
             return
-        self._frames.append(frame)
-        self._waiting += len(frame.payload)
+        self._payloads += frame.payloads
+        self._waiting += frame.size
         self._wake.set()
         if not self._over and self._waiting > self._outbox_bytes and self._listener is not None:
             self._over = True
@@ -100,10 +100,10 @@ class AsgiConnection:
 
     async def _write(self) -> None:
         while True:
-            while self._frames:
-                frame = self._frames.popleft()
-                await self._send({"type": "websocket.send", "bytes": frame.payload})
-                self._waiting -= len(frame.payload)
+            while self._payloads:
+                payload = self._payloads.popleft()
+                await self._send({"type": "websocket.send", "bytes": payload})
+                self._waiting -= len(payload)
                 if self._over and self._waiting <= self._outbox_bytes // 8 and self._listener is not None:
                     self._over = False
                     self._listener.on_drained()

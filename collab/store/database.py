@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from collab.errors import Misuse, StoreUnavailable
 from collab.store.migrate import Found, found_schema
-from collab.store.port import LogEntry
+from collab.store.port import ROW_WAIT_S, LogEntry
 from collab.store.rules import TAIL_ROW_BYTES, TAIL_ROWS, checksum, counts_by_document, storable_or_none
 from collab.store.urls import described
 
@@ -32,10 +32,7 @@ class Timeouts:
     connect_s: float = 5.0
     statement_s: float = 10.0
     lock_s: float = 5.0
-    """For a row or table lock, and for SQLite's one write lock."""
-    append_lock_s: float = 0.75
-    """The same for appends to PostgreSQL, if shorter: while one document of a batch is waited for, all of them wait, on
-    other nodes too. The largest batch (16 MiB) held its rows for 0.2 s, 0.7 s at worst (measured, two busy cores)."""
+    """For a row or table lock, and for SQLite's one write lock. An append to PostgreSQL may be told to wait less."""
 
 
 @dataclass(slots=True)
@@ -54,9 +51,10 @@ class Counters:
 class Batch:
     """Log entries made ready for SQL: counted per document in name order, each with its place and checksum."""
 
-    def __init__(self, entries: Sequence[LogEntry], now: datetime) -> None:
+    def __init__(self, entries: Sequence[LogEntry], now: datetime, *, row_wait_s: float = ROW_WAIT_S) -> None:
         self.entries = entries
         self.now = now
+        self.row_wait_s = row_wait_s
         self.counts = counts_by_document(entries)
         self.checksums = [checksum(entry.document, entry.update) for entry in entries]
 

@@ -15,6 +15,7 @@ from typing import Any
 from collab.errors import DocumentDeleted, DocumentExists, DocumentMissing, Misuse, SnapshotMissing, StoreUnavailable
 from collab.store import rules
 from collab.store.port import (
+    ROW_WAIT_S,
     Appended,
     Change,
     Compaction,
@@ -169,7 +170,7 @@ class MemoryLog:
     def __init__(self, shelf: _Shelf) -> None:
         self._shelf = shelf
 
-    async def append(self, entries: Sequence[LogEntry]) -> Appended:
+    async def append(self, entries: Sequence[LogEntry], *, row_wait_s: float = ROW_WAIT_S) -> Appended:
         """See `UpdateLog.append`."""
         shelf = self._shelf
         shelf.check_open()

@@ -8,8 +8,9 @@ document waits, then counts on from what was committed. So within one document, 
 without gaps, and "covered through 400" can be said in one number. A transaction that is undone takes its numbers back.
 
 Documents are locked in name order, by every transaction that locks more than one, so two batches that overlap wait for
-each other instead of deadlocking. An append waits briefly: when a row stays locked, `DocumentsBusy` tells which, so
-that a forgotten transaction on one document does not hold up all that share a batch with it.
+each other instead of deadlocking. An append waits for a row as briefly as it is told to: when one stays locked,
+`DocumentsBusy` tells which, so that a forgotten transaction on one document does not hold up all that share a batch
+with it.
 """
 
 from __future__ import annotations
@@ -91,8 +92,8 @@ class PostgresDatabase(Database):
     driver_errors = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
     def __init__(self, url: URL, timeouts: Timeouts) -> None:
-        arguments = _connect_arguments(timeouts, timeouts.lock_s)
-        self._append_lock_s = min(timeouts.append_lock_s, timeouts.lock_s)
+        arguments = _connect_arguments(timeouts)
+        self._lock_s = timeouts.lock_s
         self._engine = create_async_engine(
             url,
             hide_parameters=True,
@@ -102,8 +103,7 @@ class PostgresDatabase(Database):
             pool_pre_ping=True,  # one more round trip, so that a restarted server fails no request
             connect_args=arguments,
         )
-        appending = _connect_arguments(timeouts, self._append_lock_s)
-        self._appenders = _Appenders({**self._engine.dialect.create_connect_args(url)[1], **appending})
+        self._appenders = _Appenders({**self._engine.dialect.create_connect_args(url)[1], **arguments})
         self._readers = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         super().__init__(url, (self._engine,))
 
@@ -151,7 +151,7 @@ class PostgresDatabase(Database):
             [entry.number for entry in entries],
         )
         try:
-            found = await self._appenders.fetch(_APPEND, values)
+            found = await self._appenders.fetch(_APPEND, values, lock_s=self._row_wait(batch))
         except asyncpg.LockNotAvailableError as error:
             await self._tell_busy(batch, error)
             raise
@@ -162,7 +162,7 @@ class PostgresDatabase(Database):
         """See `Database.appending`."""
         try:
             async with self.writing() as connection:
-                await connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_milliseconds(self._append_lock_s)}")
+                await connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_milliseconds(self._row_wait(batch))}")
                 yield connection
         except DBAPIError as error:
             cause = _cause(error)
@@ -170,13 +170,16 @@ class PostgresDatabase(Database):
                 await self._tell_busy(batch, cause)
             raise
 
+    def _row_wait(self, batch: Batch) -> float:
+        return min(batch.row_wait_s, self._lock_s)
+
     async def _tell_busy(self, batch: Batch, error: asyncpg.LockNotAvailableError) -> None:
         """Raise `DocumentsBusy` if it was documents' rows that ``batch`` waited for in vain."""
         if error.context is None:  # "while locking tuple ..."; without it a whole table is locked
             return
         try:
             with self.translating():
-                found = await self._appenders.fetch(_BUSY, (list(batch.counts),))
+                found = await self._appenders.fetch(_BUSY, (list(batch.counts),), lock_s=self._row_wait(batch))
         except (Uncertain, StoreUnavailable):
             return
         locked = [row["name"] for row in found if not row["unseen"]]
@@ -212,7 +215,7 @@ class PostgresDatabase(Database):
 
 
 class _Appenders:
-    """A few plain connections for appends, which wait for locks only briefly.
+    """A few plain connections for appends, each of which says how long it waits for a lock.
 
     None is tried before it is used: when one turns out to be dead, all that were idle are given up and the append is
     `Uncertain`, which is settled on a new connection.
@@ -220,42 +223,57 @@ class _Appenders:
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         self._arguments = arguments
-        self._idle: list[asyncpg.Connection] = []
+        self._idle: list[_Appender] = []
         self._closed = False
         self._room = asyncio.Semaphore(APPENDING_CONNECTIONS)
 
-    async def fetch(self, statement: str, values: tuple[object, ...]) -> list[asyncpg.Record]:
+    async def fetch(self, statement: str, values: tuple[object, ...], *, lock_s: float) -> list[asyncpg.Record]:
         async with self._room:
-            connection = self._idle.pop() if self._idle else await asyncpg.connect(**self._arguments)
+            appender = self._idle.pop() if self._idle else _Appender(await asyncpg.connect(**self._arguments))
             try:
-                found: list[asyncpg.Record] = await connection.fetch(statement, *values)
+                found = await appender.fetch(statement, values, lock_s)
             except asyncpg.UniqueViolationError as error:
-                self._give_back(connection)
+                self._give_back(appender)
                 raise Uncertain from error
             except asyncpg.LockNotAvailableError:
-                self._give_back(connection)
+                self._give_back(appender)
                 raise
             except _BROKEN as error:
-                for dead in (connection, *self._idle):
-                    dead.terminate()
+                for dead in (appender, *self._idle):
+                    dead.connection.terminate()
                 self._idle.clear()
                 raise Uncertain from error
             except BaseException:
-                connection.terminate()
+                appender.connection.terminate()
                 raise
-            self._give_back(connection)
+            self._give_back(appender)
             return found
 
-    def _give_back(self, connection: asyncpg.Connection) -> None:
+    def _give_back(self, appender: _Appender) -> None:
         if self._closed:
-            connection.terminate()
+            appender.connection.terminate()
         else:
-            self._idle.append(connection)
+            self._idle.append(appender)
 
     async def close(self) -> None:
         self._closed = True
         while self._idle:
-            await self._idle.pop().close()
+            await self._idle.pop().connection.close()
+
+
+class _Appender:
+    """A connection, and how long it waits for locks: another round trip only when that changes."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self.connection = connection
+        self._lock_s: float | None = None
+
+    async def fetch(self, statement: str, values: tuple[object, ...], lock_s: float) -> list[asyncpg.Record]:
+        if lock_s != self._lock_s:
+            await self.connection.execute(f"SET lock_timeout = {_milliseconds(lock_s)}")
+            self._lock_s = lock_s
+        found: list[asyncpg.Record] = await self.connection.fetch(statement, *values)
+        return found
 
 
 def _cause(error: DBAPIError) -> BaseException | None:
@@ -267,7 +285,7 @@ def _milliseconds(seconds: float) -> int:
     return int(seconds * 1000)
 
 
-def _connect_arguments(timeouts: Timeouts, lock_s: float) -> dict[str, Any]:
+def _connect_arguments(timeouts: Timeouts) -> dict[str, Any]:
     return {
         "timeout": timeouts.connect_s,
         # The server ends a statement first; this one is for a server that is frozen or cut off.
@@ -275,7 +293,7 @@ def _connect_arguments(timeouts: Timeouts, lock_s: float) -> dict[str, Any]:
         "server_settings": {
             "application_name": "collab",
             "statement_timeout": str(_milliseconds(timeouts.statement_s)),
-            "lock_timeout": str(_milliseconds(lock_s)),
+            "lock_timeout": str(_milliseconds(timeouts.lock_s)),
             "idle_in_transaction_session_timeout": str(_milliseconds(timeouts.statement_s * 2)),
         },
     }

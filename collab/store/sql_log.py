@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from collab.store import queries, rules
 from collab.store.database import Batch, Counters, Database, Uncertain
-from collab.store.port import Appended, Compaction, LogEntry, LoggedUpdate, Stored, Tail
+from collab.store.port import ROW_WAIT_S, Appended, Compaction, LogEntry, LoggedUpdate, Stored, Tail
 from collab.store.queries import Base, Found
 from collab.store.rules import TailRow
 from collab.store.tables import snapshots, updates
@@ -29,11 +29,11 @@ class SqlLog:
         self._clock = clock
         self._counters = counters
 
-    async def append(self, entries: Sequence[LogEntry]) -> Appended:
+    async def append(self, entries: Sequence[LogEntry], *, row_wait_s: float = ROW_WAIT_S) -> Appended:
         """See `UpdateLog.append`."""
         if not entries:
             return Appended({})
-        batch = Batch(entries, self._clock())
+        batch = Batch(entries, self._clock(), row_wait_s=row_wait_s)
         repeated = False
         with self._database.translating():
             try:

@@ -19,7 +19,6 @@ from collab.errors import DocumentsBusy, StoreUnavailable
 from collab.store import SqlStore, Timeouts
 from collab.store.database import Batch
 from collab.store.port import LogEntry
-from collab.store.postgres import PostgresDatabase
 from tests.support.postgres import PostgresServer, postgres_server, postgres_url
 from tests.support.stores import Entries, folded
 
@@ -40,8 +39,8 @@ async def store(postgres_url: str) -> AsyncIterator[SqlStore]:
 
 @pytest.fixture
 async def brief(postgres_url: str) -> AsyncIterator[SqlStore]:
-    """A store whose appends wait briefly for a lock, and whose statements may take long."""
-    made = SqlStore(postgres_url, migrate=True, timeouts=Timeouts(append_lock_s=0.2))
+    """A store that waits briefly for a lock, and whose statements may take long."""
+    made = SqlStore(postgres_url, migrate=True, timeouts=Timeouts(lock_s=0.2))
     await made.open()
     yield made
     await made.close()
@@ -280,16 +279,34 @@ async def test_f17_a_document_that_is_being_created_elsewhere_holds_up_new_docum
     assert (await brief.log.append([made])).last_seq == {"made elsewhere": 1}
 
 
-async def test_f17_an_append_waits_less_for_a_lock_than_other_statements(postgres_url: str, store: SqlStore) -> None:
+async def test_f17_an_append_waits_for_a_row_as_long_as_it_is_told_to(
+    postgres_url: str, store: SqlStore, entry: Entries
+) -> None:
     usual = SqlStore(postgres_url)
     await usual.open()
     async with usual._database.reading() as connection:
         assert (await connection.exec_driver_sql("SHOW lock_timeout")).scalar_one() == "5s"
-    async with usual._database.appending(Batch([], datetime.now(UTC))) as connection:
-        assert (await connection.exec_driver_sql("SHOW lock_timeout")).scalar_one() == "750ms"
-    assert isinstance(usual._database, PostgresDatabase)
-    assert (await usual._database._appenders.fetch("SHOW lock_timeout", ()))[0][0] == "750ms"
+    for row_wait_s, told in ((0.75, "750ms"), (2.5, "2500ms"), (60.0, "5s")):
+        batch = Batch([], datetime.now(UTC), row_wait_s=row_wait_s)
+        async with usual._database.appending(batch) as connection:
+            assert (await connection.exec_driver_sql("SHOW lock_timeout")).scalar_one() == told
+    await usual.log.append([entry("a", b"1")])
+    other = await asyncpg.connect(postgres_url)
+    async with other.transaction():
+        await other.execute("SELECT 1 FROM documents WHERE name = 'a' FOR UPDATE")
+        with pytest.raises(DocumentsBusy):
+            await usual.log.append([entry("a", b"2")], row_wait_s=0.05)
+        patient = asyncio.create_task(usual.log.append([entry("a", b"2")], row_wait_s=60.0))
+        await _until_somebody_waits_for_a_lock(other)
+    assert (await patient).last_seq == {"a": 2}
+    await other.close()
     await usual.close()
+
+
+async def _until_somebody_waits_for_a_lock(connection: asyncpg.Connection) -> None:
+    async with asyncio.timeout(20):
+        while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            await asyncio.sleep(0.01)
 
 
 async def test_a_locked_document_holds_up_no_other_document_s_readers(

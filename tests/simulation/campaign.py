@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
@@ -27,9 +28,15 @@ def outcomes(seeds: Sequence[int], *, jobs: int, anti_entropy: bool = True) -> I
         for chunk in chunks:
             yield from work(chunk)
         return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=collect_rarely) as pool:
         for future in as_completed([pool.submit(work, chunk) for chunk in chunks]):
             yield from future.result()
+
+
+def collect_rarely() -> None:
+    """A history is short and its garbage small: looking for circles after every 700 objects is a sixth of the time."""
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 1000)
 
 
 def run_chunk(seeds: Sequence[int], *, anti_entropy: bool) -> list[Outcome]:

@@ -66,6 +66,7 @@ class MortalEngine:
     def die(self) -> None:
         """Lose everything; another process takes over at once, empty."""
         self._world.note(self._name, "engine died")
+        self._world.checker.carried = True
         self._lost.update(self.held)
         self.held.clear()
         self.inner = InlineEngine()

@@ -185,7 +185,8 @@ class ServerEnd:
         if self.closed_with is not None or self._is_over:
             return
         down = self._link.down
-        down.put(frame.payload, len(frame.payload))
+        for payload in frame.payloads:
+            down.put(payload, len(payload))
         if down.waiting_bytes > OUTBOX_BYTES and not self._over_bound:
             self._over_bound = True
             if self._listener is not None:

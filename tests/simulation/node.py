@@ -33,7 +33,7 @@ class Life(Owner):
     def _make_hub(self) -> Hub:
         world, plan = self.world, self.world.plan
         limits = HubLimits(
-            room=RoomLimits(keep_alive_every=2.0),
+            room=RoomLimits(keep_alive_every=2.0, crowd=world.plan.crowd),
             cluster=plan.times,
             unload_after=plan.unload_after,
             compact_after_updates=plan.compact_after,
@@ -89,6 +89,7 @@ class Node:
         if life is None:
             return
         self.world.note(life.name, "CRASHED")
+        self.world.crashes += 1
         self.world.node_lost_at = self.world.now
         self._end(life)
 

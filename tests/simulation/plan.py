@@ -57,6 +57,8 @@ class Plan:
     """Whether some clients hand their edits to others past the server (faults matrix F45)."""
     programs: int
     """How many updates are written over REST."""
+    crowd: int
+    """From how many sessions on a room keeps a pace."""
     times: ClusterTimes = field(default_factory=ClusterTimes)
 
 
@@ -92,6 +94,7 @@ def draw(seed: int, scenarios: tuple[str, ...], *, anti_entropy: bool = True) ->
         compact_after=rng.choice((4, 10, 40)),
         shares_tabs=rng.random() < 0.1,
         programs=rng.choice((0, 0, 0, 4)),
+        crowd=Random(f"crowd {seed}").choice((0, 1, 8)),
         times=ClusterTimes() if anti_entropy else ClusterTimes(digest_every=inf, follow_every=inf),
     )
 

@@ -72,10 +72,9 @@ class Presence:
 
     def disconnected(self, *, forget: bool) -> None:
         """Show nobody else any more; with ``forget`` as a page that was loaded anew, which knows no clocks."""
-        for client in [client for client in self.states if client != self.client]:
-            del self.states[client]
-            if forget:
-                del self._meta[client]
+        self.states = {self.client: self.states[self.client]}
+        if forget:
+            self._meta = {self.client: self._meta[self.client]}
 
     def _entry(self, client: int) -> AwarenessEntry:
         return AwarenessEntry(client, self._meta[client].clock, self.states.get(client))

@@ -21,6 +21,8 @@ REGRESSIONS: dict[int, str] = {
     1492: "the same with a wire cut one way",
     1076: "a client whose old connection ended after its new one had begun was invisible for ever",
     1201: "two rooms that missed each other's only ASK never found each other",
+    2021241: "an answer given before a hole was taken to fill it, and rows nobody here had heard counted as known",
+    2010916: "an update that came after a room had ended kept it, and its document was never opened again",
     1264: "a node whose ALIVEs were all lost was never declared dead, and its presence stayed",
 }
 """Seed -> what it found."""

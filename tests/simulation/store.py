@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from collab.errors import StoreUnavailable
 from collab.store import MemoryStore
-from collab.store.port import Appended, Compaction, LogEntry, Stored, StoreStatus, Tail
+from collab.store.port import ROW_WAIT_S, Appended, Compaction, LogEntry, Stored, StoreStatus, Tail
 from tests.simulation.loop import at_once
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Log:
         self._life = life
         self._world = database.world
 
-    async def append(self, entries: Sequence[LogEntry]) -> Appended:
+    async def append(self, entries: Sequence[LogEntry], *, row_wait_s: float = ROW_WAIT_S) -> Appended:
         return await self._call(partial(self._database.append, self._life, tuple(entries)), writes=True)
 
     async def compact(self, document: str, compaction: Compaction) -> bool:

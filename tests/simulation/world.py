@@ -11,7 +11,7 @@ from math import inf
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from collab.errors import CloseCode
+from collab.errors import CloseCode, DocumentMissing
 from tests.simulation.bus import Medium
 from tests.simulation.checker import Checker
 from tests.simulation.client import Client
@@ -50,6 +50,7 @@ class World:
         self.nodes = [Node(self, index) for index in range(plan.nodes)]
         self.clients = [Client(self, number, wanted) for number, wanted in enumerate(plan.clients, 1)]
         self.programs = [Program(self, number) for number in range(90, 90 + plan.programs)]
+        self.crashes = 0
         self.deleted: dict[str, None] = {}
         """Documents that are gone, and stay so."""
         self.mended = False
@@ -130,7 +131,10 @@ class World:
             life.spawn(partial(self._delete, life, document), "delete")
 
     async def _delete(self, life: Life, document: str) -> None:
-        await self.database.memory.documents.delete(document)
+        try:
+            await self.database.memory.documents.delete(document)
+        except DocumentMissing:
+            return  # nobody has written to it yet
         self.deleted[document] = None
         self.note(life.name, f"deleted {document}")
         await life.hub.close_document(document, CloseCode.DELETED)

@@ -24,6 +24,8 @@ class FakeConnection:
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
+        self.writes: list[list[Message]] = []
+        """The same, by what was written at once."""
         self.waiting_bytes = 0
         self.closed_with: CloseCode | None = None
         self.reading = True
@@ -31,7 +33,8 @@ class FakeConnection:
         self.on_close: Callable[[], None] = lambda: None
 
     def write(self, frame: Frame) -> None:
-        self.messages += decode(frame.payload)
+        self.writes.append([message for payload in frame.payloads for message in decode(payload)])
+        self.messages += self.writes[-1]
         self.heard.set()
 
     def close(self, code: CloseCode) -> None:

@@ -12,7 +12,7 @@ from collab.engine.inline import InlineEngine
 from collab.engine.port import Diff, Digest, Integration, Loaded
 from collab.errors import EngineDied, StoreUnavailable
 from collab.store import MemoryStore
-from collab.store.port import Appended, LogEntry, Stored
+from collab.store.port import ROW_WAIT_S, Appended, LogEntry, Stored
 
 
 class Writer:
@@ -52,13 +52,13 @@ class FlakyLog:
         self.load_gate.set()
         self.loads = 0
 
-    async def append(self, entries: Sequence[LogEntry]) -> Appended:
+    async def append(self, entries: Sequence[LogEntry], *, row_wait_s: float = ROW_WAIT_S) -> Appended:
         self.attempts += 1
         await self.gate.wait()
         if self.failures:
             self.failures -= 1
             raise StoreUnavailable("told to fail")
-        return await self.inner.append(entries)
+        return await self.inner.append(entries, row_wait_s=row_wait_s)
 
     async def load(self, document: str) -> Stored:
         self.loads += 1

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from collab.bus import Envelope, Kind, MemoryBus
 from collab.errors import CloseCode
-from collab.node import Hub, HubLimits
+from collab.node import Hub, HubLimits, RoomLimits
 from collab.node.cluster import ClusterTimes
 from collab.protocol.messages import Awareness, AwarenessEntry, SyncStatus, SyncStep2, Update
 from collab.store import MemoryStore
@@ -45,7 +45,7 @@ class LossyBus(MemoryBus):
 class World:
     """Two nodes."""
 
-    def __init__(self, build: Build, times: ClusterTimes = QUICK) -> None:
+    def __init__(self, build: Build, times: ClusterTimes = QUICK, room: RoomLimits = RoomLimits()) -> None:  # noqa: B008
         self.bus = LossyBus()
         self.store = MemoryStore()
         self.logs: list[FlakyLog] = []
@@ -55,7 +55,8 @@ class World:
             store = MemoryStore()
             store.documents, store.snapshots, store.log = self.store.documents, self.store.snapshots, log  # type: ignore[assignment]
             self.logs.append(log)
-            self.nodes.append(build(store=store, bus=self.bus, limits=HubLimits(cluster=times, unload_after=3600)))
+            limits = HubLimits(cluster=times, room=room, unload_after=3600)
+            self.nodes.append(build(store=store, bus=self.bus, limits=limits))
 
     async def enter(self, node: int, name: str, document: str = "d") -> Client:
         return await Client(self.nodes[node], name).enter(document)
@@ -132,6 +133,42 @@ async def test_n10_digests_find_what_no_number_shows(build: Build) -> None:
     await until(lambda: saw(ben, "hello") and present(ben) == {7: b"{}"})
     ann.send(Update(writer.delete(0, 1)))
     await until(lambda: saw(ben, "ello"))
+
+
+async def test_r13_a_crowd_that_nodes_share_gets_what_gathers_in_one_write(build: Build) -> None:
+    world = World(build, BUS_ONLY, RoomLimits(crowd=1, pace=0.2))
+    ann, ben, cat = await world.enter(0, "ann"), await world.enter(1, "ben"), await world.enter(1, "cat")
+    await until(lambda: all(one.room is not None and one.room._exchange.has_peers for one in (ann, ben)))
+    hers, his = Writer(), Writer()
+    ben.send(Update(his.type("x")))  # the next turn of that room keeps its pace
+    await until(lambda: saw(cat, "x"))
+    before = len(cat.connection.writes)
+    for letter in "abc":
+        ann.send(Update(hers.type(letter)))
+        ben.send(Update(his.type("x")))
+        await asyncio.sleep(0.01)
+    await until(lambda: sorted(text_of(*cat.connection.updates())) == sorted("abcxxxx"))
+    shown = [write for write in cat.connection.writes[before:] if any(isinstance(one, Update) for one in write)]
+    assert len(shown) <= 3, "six updates, of two nodes"
+    assert any(len(write) > 1 for write in shown)
+    await until(lambda: sorted(text_of(*ann.connection.updates())) == sorted("abcxxxx"))
+
+
+async def test_n10_of_a_row_of_questions_the_newest_is_answered(build: Build) -> None:
+    world = World(build, dataclasses.replace(BUS_ONLY, digest_every=3600.0))
+    ann = await world.enter(0, "ann")
+    ann.send(Update(Writer().type("hello")))
+    ben = await world.enter(1, "ben")
+    await until(lambda: saw(ben, "hello"))
+    (asked,) = [one for one in world.bus.carried if one.document == "d" and one.kind == Kind.ASK and one.sequence == 1][
+        1:
+    ]
+    answered = sum(envelope.kind == Kind.ANSWER for envelope in world.bus.carried)
+    for _ in range(20):
+        world.bus.deliver(dataclasses.replace(asked, sequence=0), None)
+    await until(lambda: sum(envelope.kind == Kind.ANSWER for envelope in world.bus.carried) > answered)
+    await asyncio.sleep(0.1)
+    assert sum(envelope.kind == Kind.ANSWER for envelope in world.bus.carried) == answered + 1
 
 
 async def test_n11_a_document_crosses_by_the_log_while_the_bus_is_away(build: Build) -> None:

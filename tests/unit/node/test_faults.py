@@ -226,6 +226,22 @@ async def test_l2_a_long_log_is_compacted_and_the_document_stays_the_same(build:
     assert text_of(*stored.all_updates) == str(writer.text)
 
 
+async def test_a_few_large_updates_are_folded_too_and_again_at_once(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("collab.node.compactor.TOO_LARGE", 20_000)
+    hub = build()
+    ann, writer = await Client(hub, "ann").enter(), Writer()
+    for folds in (1, 2):
+        for _ in range(3):
+            ann.send(Update(writer.type("x" * 10_000 * folds)))
+            await hub.recorder.flush()
+        async with asyncio.timeout(20):
+            while hub.counters.compactions < folds:
+                await asyncio.sleep(0.01)
+    assert text_of(*(await hub.store.log.load("d")).all_updates) == str(writer.text)
+
+
 async def test_l2_compacting_keeps_an_update_that_waits(build: Build) -> None:
     hub = build()
     ann = await Client(hub, "ann").enter()

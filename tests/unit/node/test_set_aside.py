@@ -8,9 +8,10 @@ from typing import Any
 
 from collab.errors import CloseCode, DocumentsBusy, StoreUnavailable
 from collab.node import Hub
+from collab.node.recorder import RECENT_COMMITS
 from collab.protocol.messages import SyncStatus, SyncStep2, Update
 from collab.store import MemoryStore
-from collab.store.port import Appended, LogEntry
+from collab.store.port import ROW_WAIT_S, Appended, LogEntry
 from tests.unit.node.conftest import Build, Client
 from tests.unit.node.support import Writer, text_of
 
@@ -28,17 +29,20 @@ class LockedLog:
         self.gate.set()
         self.appends: list[frozenset[str]] = []
         """The documents of every attempt."""
+        self.waits: list[float] = []
+        """How long every attempt was ready to wait for a row."""
 
-    async def append(self, entries: Sequence[LogEntry]) -> Appended:
+    async def append(self, entries: Sequence[LogEntry], *, row_wait_s: float = ROW_WAIT_S) -> Appended:
         names = frozenset(entry.document for entry in entries)
         self.appends.append(names)
+        self.waits.append(row_wait_s)
         await self.gate.wait()
         await asyncio.sleep(0)
         if self.away:
             raise StoreUnavailable("told to be away")
         if busy := names & self.locked:
             raise DocumentsBusy("told to be busy", busy)
-        return await self.inner.append(entries)
+        return await self.inner.append(entries, row_wait_s=row_wait_s)
 
     def attempts(self, document: str) -> int:
         return sum(document in names for names in self.appends)
@@ -197,6 +201,52 @@ async def test_f17_one_of_many_locked_documents_is_saved_when_it_is_free(build: 
     store.locks.locked = set()
     for typist in typists:
         await typist.until_saved()
+
+
+async def test_f16_what_another_node_is_slowly_writing_is_waited_for_together_and_longer(build: Build) -> None:
+    store = LockedStore()
+    hub = build(store=store)
+    typists = [await Typist(hub, f"d{number}").begin() for number in range(6)]
+    await hub.recorder.flush()
+    documents = frozenset(typist.document for typist in typists)
+    store.locks.locked = set(documents)
+    store.locks.gate.clear()
+    await typists[0].queue("1")
+    await until(lambda: store.locks.appends)
+    for typist in typists:
+        await typist.queue("2")
+    store.locks.gate.set()
+    await until(lambda: store.locks.appends.count(documents - {"d0"}) >= 4)
+    together = [wait for names, wait in zip(store.locks.appends, store.locks.waits, strict=True) if len(names) > 1]
+    assert together[:4] == [ROW_WAIT_S, ROW_WAIT_S, 2 * ROW_WAIT_S, 4 * ROW_WAIT_S]
+    store.locks.locked = {"d3"}
+    for typist in typists:
+        if typist.document != "d3":
+            await typist.until_saved()
+    await until(lambda: {"d3"} in store.locks.appends)
+    store.locks.locked = set()
+    await typists[3].until_saved()
+
+
+async def test_f16_where_commits_are_slow_rows_are_waited_for_longer(build: Build) -> None:
+    store = LockedStore()
+    hub = build(store=store)
+    typist = await Typist(hub, "d").begin()
+    await hub.recorder.flush()
+    for number in range(RECENT_COMMITS):
+        store.locks.gate.clear()
+        await typist.queue("1")
+        await until(lambda number=number: len(store.locks.appends) > number)
+        await asyncio.sleep(0.3)
+        store.locks.gate.set()
+        await typist.until_saved()
+    for text in "23":
+        typist.type(text)
+        await typist.until_saved()
+    *before, after, later = store.locks.waits
+    assert set(before) == {ROW_WAIT_S}, "one that is slow may have waited itself"
+    assert after >= 3 * 0.3
+    assert later == ROW_WAIT_S, "as soon as one was quick again, they are not"
 
 
 async def test_f17_flushing_and_draining_wait_for_a_locked_document(build: Build) -> None:

@@ -195,6 +195,15 @@ async def test_frames_of_every_length_encoding_arrive(server: Server, size: int)
     assert text_of(update.update) == "z" * size
 
 
+async def test_r13_several_messages_in_one_write_arrive_as_messages_in_order(server: Server) -> None:
+    ann = await server.client()
+    outbox = next(iter(server.node.hub.connections.in_room("d").values()))
+    writer = Writer()
+    sent = [Update(writer.type(text)) for text in ("short", "x" * 300, "y" * 70_000)]
+    outbox.connection.write(Frame(*map(encode, sent)))
+    assert [await ann.message(Update) for _ in sent] == sent
+
+
 async def test_fragmented_messages_and_control_frames_between_them(server: Server) -> None:
     ann, ben = await server.client(), await server.client()
     whole = encode(Update(Writer().type("in three pieces")))
