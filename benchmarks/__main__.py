@@ -6,16 +6,18 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import install, report, servers, services
+from benchmarks import bounds, install, plots, report, servers, services
 from benchmarks.load import Cores
-from benchmarks.scenarios import SCENARIOS, TWO_NODES, Bench
+from benchmarks.scenarios import SCENARIOS, TITLES, TWO_NODES, Bench, measurements, takes_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,13 +25,15 @@ if TYPE_CHECKING:
     from benchmarks.install import Node
     from benchmarks.servers import Server
 
-SERVERS = ("collab", "yws", "hocuspocus")
+SERVERS = ("collab", "yws", "hocuspocus", "hocuspocus-sqlite", "pycrdt-websocket")
+COLLAB = ("sqlite", "postgres", "both")
 RESULTS = install.HERE / "results"
 
 
 def main() -> int:
     """Runs everything that was asked for; 1 when something the benchmarks need is missing."""
     chosen = _parse(sys.argv[1:])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by way of everything that ends the servers
     try:
         generator = install.compile_generator()
         node = install.find_node()
@@ -44,7 +48,7 @@ def main() -> int:
     ramps: report.Ramps = {}
     bench = Bench(generator, cores, chosen.quick)
     for number in range(1, chosen.rounds + 1):
-        for scenario in chosen.scenarios:
+        for scenario in measurements(chosen.scenarios):
             print(f"round {number} of {chosen.rounds}: {scenario}", file=sys.stderr, flush=True)
             _measure(bench, candidates.of(scenario), scenario, samples, ramps)
     _write(chosen.output, samples, ramps, candidates.names, _facts(node, candidates, cores, chosen))
@@ -56,7 +60,14 @@ def _measure(
 ) -> None:
     if scenario != "A-max":
         for server in candidates:
-            samples.setdefault(scenario, {}).setdefault(server.name, []).append(bench.measure(server, scenario))
+            began = time.monotonic()
+            if scenario == "overload":
+                sample = bench.measure_overload(server, ramps[server.name][-1])
+            else:
+                sample = bench.measure(server, scenario)
+            samples.setdefault(scenario, {}).setdefault(server.name, []).append(sample)
+            said = f": {sample.trouble}" if sample.trouble else ""
+            print(f"  {server.name}, {time.monotonic() - began:.0f} s{said}", file=sys.stderr, flush=True)
         return
     best = {name: climbs[-1].best for name, climbs in ramps.items()}
     first_rates = {name: step.rate for name, step in best.items() if step}
@@ -74,7 +85,8 @@ class Candidates:
 
     def of(self, scenario: str) -> list[Server]:
         """Whom a scenario measures."""
-        return self.with_nodes if scenario in TWO_NODES else self.alone
+        found = self.with_nodes if scenario in TWO_NODES else self.alone
+        return [server for server in found if takes_part(server, scenario)]
 
     @property
     def names(self) -> list[str]:
@@ -84,27 +96,37 @@ class Candidates:
     @property
     def services(self) -> set[str]:
         """What has to run beside them."""
-        return {name for server in self.with_nodes for name in server.services}
+        return {name for server in self.alone + self.with_nodes for name in server.services}
 
 
 def _candidates(chosen: argparse.Namespace, node: Node) -> Candidates:
     peers = install.install_peers(node) if set(chosen.servers) - {"collab"} else Path()
-    alone: dict[str, Callable[[], Server]] = {
-        "collab": lambda: servers.collab(chosen.collab_database),
-        "yws": lambda: servers.yws(node, peers),
-        "hocuspocus": lambda: servers.hocuspocus(node, peers),
+    python = install.install_python_peers() if "pycrdt-websocket" in chosen.servers else Path()
+    alone: dict[str, Callable[[], list[Server]]] = {
+        "collab": lambda: _collab(chosen),
+        "yws": lambda: [servers.yws(node, peers)],
+        "hocuspocus": lambda: [servers.hocuspocus(node, peers)],
+        "hocuspocus-sqlite": lambda: [servers.hocuspocus_sqlite(node, peers)],
+        "pycrdt-websocket": lambda: [servers.pycrdt_websocket(python, peers)],
     }
     with_nodes: dict[str, Callable[[], Server]] = {
-        "collab": servers.collab_nodes,
+        "collab": lambda: servers.collab_nodes(_collab(chosen)[-1].name),
         "hocuspocus": lambda: servers.hocuspocus_nodes(node, peers),
     }
+    wanted = set(measurements(chosen.scenarios))
     found = Candidates(
-        [alone[name]() for name in chosen.servers] if set(chosen.scenarios) - TWO_NODES else [],
-        [with_nodes[name]() for name in chosen.servers if name in with_nodes and TWO_NODES & set(chosen.scenarios)],
+        [server for name in chosen.servers for server in alone[name]()] if wanted - TWO_NODES else [],
+        [with_nodes[name]() for name in chosen.servers if name in with_nodes and TWO_NODES & wanted],
     )
     if not found.names:
         raise install.Missing(f"None of these runs as two nodes: {', '.join(chosen.servers)}.")
     return found
+
+
+def _collab(chosen: argparse.Namespace) -> list[Server]:
+    """collab on each database it is to be measured on. Two nodes have a PostgreSQL in any case."""
+    on_sqlite = [servers.collab(chosen.collab_database)] if chosen.collab != "postgres" else []
+    return on_sqlite + ([servers.collab_postgres()] if chosen.collab != "sqlite" else [])
 
 
 def _cores(wanted: str | None) -> Cores:
@@ -122,12 +144,14 @@ def _facts(node: Node, candidates: Candidates, cores: Cores, chosen: argparse.Na
         "when": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": commit or "none yet",
         "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
+        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1024**3:.0f} GiB",
         "software": f"Python {platform.python_version()}, Node {node.version}",
         "servers": _named(candidates.alone),
         "two nodes": _named(candidates.with_nodes),
-        "between the nodes": services.versions(candidates.services),
+        "beside them": services.versions(candidates.services),
         "cores": f"server {cores.server}, generator {cores.generator}",
-        "rounds": f"{chosen.rounds}{', quick' if chosen.quick else ''}; figures are medians over them",
+        "rounds": f"{chosen.rounds}; figures are medians over them",
+        "quick": "rooms, clients, documents and times are smaller than the titles say" if chosen.quick else "",
     }
     return {name: fact for name, fact in facts.items() if fact}
 
@@ -148,9 +172,13 @@ def _write(
     names: list[str],
     facts: dict[str, str],
 ) -> None:
-    text = report.markdown(samples, ramps, names, facts)
     path = output or RESULTS / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ.md")
     path.parent.mkdir(parents=True, exist_ok=True)
+    everything = report.with_sustained(samples, ramps)
+    judged = {name: bounds.table(verdicts) for name in names if (verdicts := bounds.judge(everything, name))}
+    said = "\n\n".join(f"### {name}\n\n{verdicts}" for name, verdicts in judged.items())
+    drawn = _draw(path.with_suffix(""), everything, ramps, names)
+    text = report.markdown(samples, ramps, names, facts, verdicts=said, plots=drawn)
     path.with_suffix(".md").write_text(text)
     raw = {
         "facts": facts,
@@ -165,12 +193,24 @@ def _write(
     print(f"Written to {path.with_suffix('.md')} and .json", file=sys.stderr)
 
 
+def _draw(folder: Path, samples: report.Samples, ramps: report.Ramps, names: list[str]) -> dict[str, str]:
+    """The picture of each scenario, and where it is from the report's folder."""
+    drawn: dict[str, str] = {}
+    for scenario in samples:
+        if found := report.panels(scenario, samples, ramps, names):
+            folder.mkdir(exist_ok=True)
+            (folder / f"{scenario}.svg").write_text(plots.svg(f"{scenario}: {TITLES[scenario]}", found))
+            drawn[scenario] = f"{folder.name}/{scenario}.svg"
+    return drawn
+
+
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--scenarios", type=_names(SCENARIOS), default=list(SCENARIOS), help=",".join(SCENARIOS))
     parser.add_argument("--servers", type=_names(SERVERS), default=list(SERVERS), help=",".join(SERVERS))
+    parser.add_argument("--collab", choices=COLLAB, default="sqlite", help="what collab keeps its documents in")
     parser.add_argument("--rounds", type=int, help="how often everything is measured, in turn (default 3, quick 1)")
-    parser.add_argument("--quick", action="store_true", help="a shorter look: about six minutes")
+    parser.add_argument("--quick", action="store_true", help="a shorter and smaller look at everything")
     parser.add_argument("--collab-database", metavar="URL", help="a PostgreSQL for collab instead of SQLite")
     parser.add_argument("--cores", metavar="S,G", help="cores of server and generator (default: the first two)")
     parser.add_argument("--output", type=Path, help="where to write the report (.md, and .json beside it)")

@@ -1,4 +1,4 @@
-"""Gets what the benchmarks need beside collab: the compiled load generator, a Node, and the peers from npm.
+"""Gets what the benchmarks need beside collab: the compiled load generator, a Node, and the peers from npm and PyPI.
 
 Everything lands in folders that git ignores (`bin/`, `.peers/`) and is made again only when its sources changed.
 """
@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
+import venv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +21,9 @@ SOURCES = HERE / "loadgen"
 GENERATOR = HERE / "bin" / "loadgen"
 MANIFEST = HERE / "peers"
 PEERS = HERE / ".peers"
+REQUIREMENTS = MANIFEST / "requirements.txt"
 COMPILERS = ("cc", "gcc", "clang")
+QUIET = ("--no-audit", "--no-fund")
 NODE_WANTED = 22
 """What Hocuspocus 4 asks for; an older Node runs it, and is taken only when there is no other."""
 
@@ -38,7 +42,7 @@ def compile_generator() -> Path:
     if compiler is None:
         raise Missing("The load generator needs a C compiler: install one so that `cc` is found (Debian: gcc).")
     GENERATOR.parent.mkdir(exist_ok=True)
-    flags = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-D_GNU_SOURCE")
+    flags = ("-std=gnu11", "-O3", "-Wall", "-Wextra", "-D_GNU_SOURCE")
     done = subprocess.run(
         [compiler, *flags, "-o", str(GENERATOR), *map(str, sources), "-lm"], capture_output=True, text=True, check=False
     )
@@ -79,31 +83,51 @@ def find_node() -> Node:
 
 def install_peers(node: Node) -> Path:
     """The folder with the peers installed exactly as the lock file says. Raises `Missing` when npm fails."""
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(MANIFEST.iterdir()))).hexdigest()
-    stamp = PEERS / ".installed"
-    if stamp.exists() and stamp.read_text() == digest:
-        return PEERS
     PEERS.mkdir(exist_ok=True)
     for path in MANIFEST.iterdir():
         shutil.copy(path, PEERS)
-    done = subprocess.run(
-        [*node.npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
-        cwd=PEERS,
-        env=node.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise Missing(f"npm could not install the peers:\n{done.stderr}")
+    manifests = b"".join((MANIFEST / name).read_bytes() for name in ("package.json", "package-lock.json"))
+    digest = hashlib.sha256(manifests).hexdigest()
+    stamp = PEERS / ".installed"
+    if stamp.exists() and stamp.read_text() == digest:
+        return PEERS
+    _run("npm could not install the peers", [*node.npm, "ci", *QUIET, "--ignore-scripts"], node.environment())
     stamp.write_text(digest)
     return PEERS
+
+
+def install_python_peers() -> Path:
+    """The Python of an environment with those peers, as the requirements file says. Raises `Missing`."""
+    environment = PEERS / "python"
+    python = environment / "bin" / "python"
+    digest = hashlib.sha256(REQUIREMENTS.read_bytes() + platform.python_version().encode()).hexdigest()
+    stamp = environment / ".installed"
+    if stamp.exists() and stamp.read_text() == digest:
+        return python
+    PEERS.mkdir(exist_ok=True)
+    venv.create(environment, clear=True, with_pip=True)
+    install = [str(python), "-m", "pip", "install", "--quiet", "--require-hashes", "-r", str(REQUIREMENTS)]
+    _run("pip could not install the peers", install, dict(os.environ))
+    stamp.write_text(digest)
+    return python
+
+
+def _run(failed: str, command: list[str], environment: dict[str, str]) -> None:
+    done = subprocess.run(command, cwd=PEERS, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise Missing(f"{failed}:\n{done.stderr}")
 
 
 def peer_version(package: str) -> str:
     """A peer's package and the version that is measured."""
     wanted = json.loads((MANIFEST / "package.json").read_text())["dependencies"]
     return f"{package} {wanted[package]}"
+
+
+def python_peer_version(package: str) -> str:
+    """The same for a peer from PyPI."""
+    match = re.search(rf"^{re.escape(package)}==(\S+)", REQUIREMENTS.read_text(), re.MULTILINE)
+    return f"{package} {match.group(1) if match else 'unknown'}"
 
 
 def _node_of_path() -> Node | None:

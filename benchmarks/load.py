@@ -5,20 +5,26 @@ What a load is, which loads there are and what a figure means stands here; how t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
+import threading
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from benchmarks import proc
+from benchmarks import documents, proc
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.servers import Running
 
-GENERATOR_TIMEOUT_S = 300.0
+COUNTED_FROM_S = 0.5
+"""The kernel counts processor time in steps of 10 ms: of a shorter measurement it says too little."""
+OPENING = 64
+"""Connections under way at once before measuring; who joins late does so all at once."""
+PEAK_EVERY_S = 0.1
 BUSY_SHARE = 0.85
 """A generator that uses more of its core than this may be what limits the row."""
 FOREIGN_SHARE = 0.15
@@ -39,14 +45,55 @@ class Load:
     warmup_s: float = 2.0
     seconds: float = 10.0
     drain_s: float = 5.0
+    update_chars: int = 1
+    """Letters in each update."""
+    acknowledged: bool = False
+    """Whether writers ask for acknowledgements: by y-sweet's message 102, or as Hocuspocus gives them anyway."""
+    late: int = 0
+    """The last ones of each room join all at once while it is measured."""
+    late_at_s: float = 0.0
+    """After the measured time began."""
+    until_joined: bool = False
+    """Measure until everybody late is there, instead of for `seconds`."""
+    join_timeout_s: float = 60.0
+    stalled: int = 0
+    """The last ones of each room, before the late, stop reading during the measured time."""
+    look: bool = False
+    """Whether memory is looked at when everything is sent and the stalled still do not read."""
+    watch_memory: bool = False
+    """Whether the most memory of the measured time is looked for. Looking costs the server a little."""
+    document: documents.Edited | documents.Pasted | None = None
+    use: str = "upload"
+    """upload: each room's first client brings it before anybody else comes. expect: it is there already, and whoever
+    comes is synced when all of it has arrived. paste: the first client of the first room brings a piece a second."""
 
     @property
     def connections(self) -> int:
         return self.rooms * self.clients
 
+    @property
+    def joining(self) -> int:
+        """How many join late."""
+        return self.rooms * self.late
+
     def shortened(self, seconds: float) -> Load:
         """The same for a shorter time."""
-        return replace(self, seconds=seconds, warmup_s=min(self.warmup_s, 1.0))
+        return replace(
+            self,
+            seconds=min(self.seconds, seconds),
+            warmup_s=min(self.warmup_s, 0.5),
+            drain_s=min(self.drain_s, 1.5),
+            join_timeout_s=min(self.join_timeout_s, 10.0),
+        )
+
+
+_LACKS = {
+    "connections_lost": "connections lost",
+    "late_missing": "of those who joined late never synced",
+    "documents_missing": "clients without the whole document",
+    "acknowledgements_missing": "updates never acknowledged",
+}
+"""What a result counts that should be nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +112,20 @@ class Sample:
     """Of each service that the nodes share, whether it is part of the above or not."""
     base_kib: float = 0.0
     """Memory of the server before anybody connected."""
+    seeded_kib: float = 0.0
+    """When every room had its document; 0 without documents."""
+    started_kib: float = 0.0
+    """When measuring began."""
+    sent_kib: float = 0.0
+    """When everything was sent and the stalled did not read yet; 0 when nobody looked."""
+    peak_kib: float = 0.0
+    """The most that was seen while people joined late; 0 when nobody did."""
     loaded_kib: float = 0.0
     """And at the end, everybody still connected."""
     connections: int = 0
+    documents: int = 0
+    """How many rooms had a prepared document."""
+    document_kib: float = 0.0
     generator_share: float = 0.0
     """Of its core."""
     foreign_server_share: float = 0.0
@@ -86,15 +144,18 @@ class Sample:
         """What went wrong, or None."""
         if self.failure:
             return self.failure
+        for name, what in _LACKS.items():
+            if self.result.get(name):
+                return f"{self.result[name]} {what}"
         if self.missing:
             return f"{self.missing} deliveries missing"
-        if self.result.get("connections_lost"):
-            return f"{self.result['connections_lost']} connections lost"
         return str(self.result["first_error"]) if self.result.get("protocol_errors") else None
 
     @property
     def disturbed(self) -> bool:
         """Whether others used enough of the two cores to change the figures."""
+        if self.window_s < COUNTED_FROM_S:
+            return False
         return max(self.foreign_server_share, self.foreign_generator_share) > FOREIGN_SHARE
 
     @property
@@ -117,12 +178,65 @@ class Sample:
     def cpu_ms_per_s(self) -> float:
         return self.server_cpu_ms / self.window_s if self.window_s else 0.0
 
+    @property
+    def cores(self) -> float:
+        """How many processor cores the server kept busy."""
+        return self.cpu_ms_per_s / 1000
+
+    @property
+    def sent_growth_mib(self) -> float:
+        """Memory that came from the beginning of measuring until everything was sent."""
+        return (self.sent_kib - self.started_kib) / 1024 if self.sent_kib else 0.0
+
+    @property
+    def peak_growth_mib(self) -> float:
+        """Memory that came at most while people joined."""
+        return max(0.0, self.peak_kib - self.started_kib) / 1024
+
+    @property
+    def peak_growth_documents(self) -> float:
+        """The same in times the document."""
+        return self.peak_growth_mib * 1024 / self.document_kib if self.document_kib else 0.0
+
+    @property
+    def mib_per_document(self) -> float:
+        """Memory of each prepared document that is open."""
+        return (self.seeded_kib - self.base_kib) / 1024 / self.documents if self.documents else 0.0
+
+    @property
+    def recovered_s(self) -> float:
+        """From the moment a slow reader read again until it had everything; infinite when it never had."""
+        seconds = float(self.result.get("stalled_recovered_s", -1.0))
+        return seconds if seconds >= 0 else float("inf")
+
+    @property
+    def connections_lost(self) -> int:
+        return int(self.result.get("connections_lost", 0))
+
+    @property
+    def cpu_ms_per_join(self) -> float:
+        """Server CPU of the measured time for each who joined late."""
+        joined = int(self.result.get("late_joined", 0))
+        return self.server_cpu_ms / joined if joined else 0.0
+
     def latency_ms(self, name: str) -> float:
         """The latency over all deliveries: `p50`, `p90`, `p99`, `mean` or `max`."""
         return self._latency_ms("latency_ms", name)
 
+    def update_ms(self, name: str) -> float:
+        """The same over updates alone."""
+        return self._latency_ms("update_ms", name)
+
+    def acknowledged_ms(self, name: str) -> float:
+        """From the update's sending until its writer was told that it is kept, or applied."""
+        return self._latency_ms("acknowledged_ms", name)
+
+    def join_ms(self, name: str) -> float:
+        """From opening the connection until synced, over those who joined late."""
+        return self._latency_ms("join_ms", name)
+
     def same_node_ms(self, name: str) -> float:
-        """The same over deliveries to clients of the writer's own node."""
+        """The latency over deliveries to clients of the writer's own node."""
         return self._latency_ms("same_node_ms", name)
 
     def other_node_ms(self, name: str) -> float:
@@ -186,7 +300,19 @@ def _arguments(load: Load, running: Running, run: str) -> list[str]:
         "warmup": load.warmup_s,
         "seconds": load.seconds,
         "drain": load.drain_s,
+        "update-chars": load.update_chars,
+        "acknowledged": int(load.acknowledged),
+        "late": load.late,
+        "late-at": load.late_at_s,
+        "until-joined": int(load.until_joined),
+        "join-timeout": load.join_timeout_s,
+        "stalled": load.stalled,
+        "look": int(load.look),
+        "first-alone": int(running.server.first_alone),
+        "opening": max(OPENING, load.joining),
     }
+    if load.document:
+        options |= {"document": documents.path_of(load.document), "use": load.use}
     return [part for name, value in options.items() for part in (f"--{name}", str(value))]
 
 
@@ -204,24 +330,52 @@ def _counters(running: Running, cores: Cores) -> dict[str, float]:
     }
 
 
+class _Peak:
+    """Looks at the server's memory again and again, and keeps the most."""
+
+    def __init__(self, running: Running) -> None:
+        self.kib = 0.0
+        self._running = running
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="peak-memory")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(PEAK_EVERY_S):
+            self.kib = max(self.kib, _memory_kib(self._running))
+
+
 def _follow(process: subprocess.Popen[str], load: Load, running: Running, cores: Cores, base_kib: float) -> Sample:
     events: dict[str, dict[str, Any]] = {}
     before: dict[str, float] = {}
     used: dict[str, float] = {}
-    loaded_kib = 0.0
+    kib: dict[str, float] = {}
+    peak: _Peak | None = None
     assert process.stdin
     assert process.stdout
     assert process.stderr
-    for line in process.stdout:
-        event = json.loads(line)
-        events[event["event"]] = event
-        if event["event"] == "start":
-            before = _counters(running, cores)
-        elif event["event"] == "stop":
-            used = {name: total - before[name] for name, total in _counters(running, cores).items()}
-            loaded_kib = _memory_kib(running)
-            process.stdin.write("\n")
-            process.stdin.flush()
+    with contextlib.ExitStack() as stack:
+        for line in process.stdout:
+            event = json.loads(line)
+            name = event["event"]
+            events[name] = event
+            if name == "stop":
+                used = {name: total - before[name] for name, total in _counters(running, cores).items()}
+            if name in ("seeded", "start", "sent", "stop"):
+                kib[name] = _memory_kib(running)
+            if name == "start":
+                peak = stack.enter_context(_Peak(running)) if load.watch_memory else None
+                before = _counters(running, cores)
+            if name in ("seeded", "sent", "stop"):
+                process.stdin.write("\n")
+                process.stdin.flush()
     if "result" not in events:
         said = process.stderr.read().strip().removeprefix("loadgen: ")
         return Sample(failure=said or "the generator ended without a result", connections=load.connections)
@@ -237,8 +391,14 @@ def _follow(process: subprocess.Popen[str], load: Load, running: Running, cores:
         server_cpu_ms=server_ms,
         service_cpu_ms={service.name: used[service.name] for service in running.services},
         base_kib=base_kib,
-        loaded_kib=loaded_kib,
+        seeded_kib=kib.get("seeded", 0.0),
+        started_kib=kib["start"],
+        sent_kib=kib.get("sent", 0.0),
+        peak_kib=max(peak.kib, kib["stop"]) if peak else 0.0,
+        loaded_kib=kib["stop"],
         connections=load.connections,
+        documents=load.rooms if load.document and load.use == "upload" else 0,
+        document_kib=documents.path_of(load.document).stat().st_size / 1024 if load.document else 0.0,
         generator_share=generator_ms / window_ms,
         foreign_server_share=max(0.0, used["server core"] - server_ms) / window_ms,
         foreign_generator_share=max(0.0, used["generator core"] - beside_ms) / window_ms,

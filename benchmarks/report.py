@@ -1,23 +1,29 @@
-"""Turns samples into the table people read: medians over the rounds, ratios against each peer of the same run.
+"""Turns samples into the tables people read: medians over the rounds, ratios against each peer of the same run.
 
 Pure: values in, text and numbers out. A ratio says how many times better collab is, whichever way the figure points,
-so above 1 is always good news.
+so above 1 is always good news. What was promised is judged in `bounds`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from statistics import median
 from typing import TYPE_CHECKING
 
 from benchmarks.load import BUSY_SHARE, FOREIGN_SHARE, Sample
-from benchmarks.scenarios import TITLES, TWO_NODES, Ramp
+from benchmarks.plots import Bar, Panel
+from benchmarks.scenarios import PARTS, TITLES, TWO_NODES, Ramp
+from benchmarks.servers import COLLAB_POSTGRES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-OURS = "collab"
+OURS = ("collab", COLLAB_POSTGRES)
 NOTHING = "-"
+TROUBLED = "(!)"
+PLOTTED = 3
+"""Measures of a scenario that are shown as bars."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +39,14 @@ class Measure:
 CPU = Measure("CPU ms per 1,000 deliveries", lambda sample: sample.cpu_ms_per_1000, 2)
 P50 = Measure("p50 ms", lambda sample: sample.latency_ms("p50"), 2)
 P99 = Measure("p99 ms", lambda sample: sample.latency_ms("p99"), 2)
+POSTGRES = Measure(
+    "beside that PostgreSQL, CPU ms per 1,000", lambda sample: sample.service_cpu_ms_per_1000("postgres"), 2
+)
+KIB = Measure("KiB per connection", lambda sample: sample.kib_per_connection, 1)
+SYNCED = Measure("seconds until all synced", lambda sample: sample.synced_s, 2)
 IDLE = (
-    Measure("KiB per connection", lambda sample: sample.kib_per_connection, 1),
-    Measure("seconds until all synced", lambda sample: sample.synced_s, 2),
+    KIB,
+    SYNCED,
     Measure("CPU ms per second when idle", lambda sample: sample.cpu_ms_per_s, 1),
     Measure("MiB before anybody came", lambda sample: sample.base_kib / 1024, 0),
 )
@@ -51,16 +62,48 @@ NODES = (
     BETWEEN_TIMES,
     NODES_CPU,
     Measure("of that Redis", lambda sample: sample.service_cpu_ms_per_1000("redis"), 2),
-    Measure("beside that PostgreSQL", lambda sample: sample.service_cpu_ms_per_1000("postgres"), 2),
 )
 SUSTAINED = Measure("deliveries/s sustained", lambda sample: sample.deliveries_per_s, 0, higher_is_better=True)
+LAST_JOINED = Measure("seconds until the last is synced", lambda sample: sample.join_ms("max") / 1000, 3)
+MIDDLE_JOINED = Measure("seconds until half of them are", lambda sample: sample.join_ms("p50") / 1000, 3)
+DOCUMENT_MIB = Measure("MiB per open document", lambda sample: sample.mib_per_document, 2)
+GROWTH = Measure("MiB that came while it was sent", lambda sample: sample.sent_growth_mib, 1)
+RECOVERED = Measure("seconds until the slow one has everything", lambda sample: sample.recovered_s, 2)
+KEPT_P50 = Measure("p50 ms until acknowledged", lambda sample: sample.acknowledged_ms("p50"), 2)
+KEPT_P99 = Measure("p99 ms until acknowledged", lambda sample: sample.acknowledged_ms("p99"), 2)
+BUSY_CORES = Measure("cores busy", lambda sample: sample.cores, 2)
+EDITS_P50 = Measure("p50 ms of the edits", lambda sample: sample.update_ms("p50"), 2)
+EDITS_P99 = Measure("p99 ms of the edits", lambda sample: sample.update_ms("p99"), 2)
+PEAK = Measure("MiB that came at most", lambda sample: sample.peak_growth_mib, 1)
+PEAK_TIMES = Measure("that, in times the document", lambda sample: sample.peak_growth_documents, 1)
+LOST = Measure("clients lost", lambda sample: sample.connections_lost, 0)
+JOINING_CPU = Measure("CPU ms for each who joined", lambda sample: sample.cpu_ms_per_join, 2)
+
+_MEASURES = {
+    "A-max": (SUSTAINED,),
+    "C": IDLE,
+    "D1": (LAST_JOINED,),
+    "D50": (LAST_JOINED, MIDDLE_JOINED, JOINING_CPU),
+    "DM": (DOCUMENT_MIB,),
+    "E0": (GROWTH, P50, P99, CPU),
+    "E1": (GROWTH, P50, P99, CPU, RECOVERED),
+    "GA2": (KEPT_P50, KEPT_P99, CPU),
+    "GB": (KEPT_P50, KEPT_P99, CPU),
+    "J": (LAST_JOINED, MIDDLE_JOINED, EDITS_P99, PEAK, PEAK_TIMES),
+    "K": (LAST_JOINED, MIDDLE_JOINED, JOINING_CPU),
+    "L": (EDITS_P50, EDITS_P99),
+    "overload": (LAST_JOINED, LOST),
+    **dict.fromkeys(PARTS["H"], (BUSY_CORES, EDITS_P50, EDITS_P99, CPU)),
+    **dict.fromkeys(TWO_NODES, NODES),
+}
 
 
-def measures(scenario: str) -> tuple[Measure, ...]:
-    """What is reported of a scenario."""
-    if scenario in TWO_NODES:
-        return NODES
-    return {"C": IDLE, "A-max": (SUSTAINED,)}.get(scenario, (CPU, P50, P99))
+def measures(scenario: str, samples: Mapping[str, Sequence[Sample]] | None = None) -> tuple[Measure, ...]:
+    """What is reported of a scenario; with PostgreSQL's share where one of the samples has it."""
+    found = _MEASURES.get(scenario, (CPU, P50, P99))
+    runs = [sample for by_server in (samples or {}).values() for sample in by_server]
+    beside = any("postgres" in sample.service_cpu_ms and sample.deliveries for sample in runs)
+    return (*found, POSTGRES) if beside and scenario != "A-max" else found
 
 
 Samples = dict[str, dict[str, list[Sample]]]
@@ -73,6 +116,11 @@ def value(measure: Measure, samples: Sequence[Sample]) -> float | None:
     """The median over the rounds that brought a figure; None when none did."""
     figures = [measure.of(sample) for sample in samples if sample.failure is None]
     return median(figures) if figures else None
+
+
+def without_trouble(samples: Sequence[Sample]) -> list[Sample]:
+    """Those whose figures may be compared."""
+    return [sample for sample in samples if sample.trouble is None]
 
 
 def times_better(measure: Measure, ours: float | None, theirs: float | None) -> float | None:
@@ -92,18 +140,34 @@ def with_sustained(samples: Samples, ramps: Ramps) -> Samples:
     return {**samples, "A-max": {name: sustained(climbs) for name, climbs in ramps.items()}} if ramps else samples
 
 
-def markdown(samples: Samples, ramps: Ramps, servers: Sequence[str], facts: Mapping[str, str]) -> str:
-    """The whole report."""
+def markdown(
+    samples: Samples,
+    ramps: Ramps,
+    servers: Sequence[str],
+    facts: Mapping[str, str],
+    *,
+    verdicts: str = "",
+    plots: Mapping[str, str] | None = None,
+) -> str:
+    """The whole report. `verdicts` is what `bounds` says; `plots` the path of each scenario's."""
     everything = with_sustained(samples, ramps)
     parts = ["# collab beside its peers", "\n".join(f"- {name}: {fact}" for name, fact in facts.items())]
     if warning := disturbance(everything):
         parts.append(warning)
-    parts.append(results_table(everything, ramps, servers))
+    peers = [name for name in servers if name not in OURS]
+    variants: list[str | None] = [name for name in servers if name in OURS]
+    for ours in variants or [None]:
+        parts.append(f"## {ours or 'The peers'}{' beside its peers' if ours else ''}")
+        parts.append(results_table(everything, ramps, ours, peers))
+    parts.append(f"{TROUBLED} A row with trouble, which the table below names: not comparable, and judged by nothing.")
+    if verdicts:
+        parts.append("## What was promised\n\n" + verdicts)
     parts.append("## Can the rows be trusted?\n\n" + trust_table(everything, ramps, servers))
     if ramps:
         parts.append("## A-max, every step\n\n" + steps_table(ramps))
-    if claims := verdicts(everything):
-        parts.append("## What was promised\n\n" + "\n".join(f"- {claim}" for claim in claims))
+    if plots:
+        parts.append("## In pictures")
+        parts += [f"![{scenario}: {TITLES[scenario]}]({path})" for scenario, path in plots.items()]
     return "\n\n".join(parts) + "\n"
 
 
@@ -119,22 +183,55 @@ def disturbance(samples: Samples) -> str | None:
     )
 
 
-def results_table(samples: Samples, ramps: Ramps, servers: Sequence[str]) -> str:
-    """The figures and the ratios."""
-    peers = [name for name in servers if name != OURS] if OURS in servers else []
-    heads = ["scenario", "measure", *servers, *(f"x better than {name}" for name in peers)]
-    heads += ["x better than the best"] if len(peers) > 1 else []
+def results_table(samples: Samples, ramps: Ramps, ours: str | None, peers: Sequence[str]) -> str:
+    """The figures and the ratios of one of ours and its peers."""
+    servers = [ours, *peers] if ours else list(peers)
+    compared = list(peers) if ours else []
+    heads = ["scenario", "measure", *servers, *(f"x better than {name}" for name in compared)]
+    heads += ["x better than the best"] if len(compared) > 1 else []
     rows = []
     for scenario, by_server in samples.items():
-        for index, measure in enumerate(measures(scenario)):
-            figures = {name: value(measure, by_server.get(name, ())) for name in servers}
-            ratios = [times_better(measure, figures.get(OURS), figures[name]) for name in peers]
-            known = [ratio for ratio in ratios if ratio is not None]
-            shown = [_figure(figures[name], measure, _lower_bound(scenario, name, ramps)) for name in servers]
-            cells = [f"**{scenario}** {TITLES[scenario]}" if index == 0 else "", measure.title, *shown]
-            cells += map(_ratio, [*ratios, min(known)] if known and len(peers) > 1 else ratios)
+        runs = {name: by_server.get(name, []) for name in servers}
+        if ours and not runs[ours]:
+            continue
+        for index, measure in enumerate(measures(scenario, runs)):
+            figures = {name: value(measure, found) for name, found in runs.items()}
+            ratios = [times_better(measure, figures[ours], figures[name]) for name in compared] if ours else []
+            sound = [ratio for ratio, name in zip(ratios, compared, strict=True) if ratio and not _trouble(runs[name])]
+            cells = [f"**{scenario}** {TITLES[scenario]}" if index == 0 else "", measure.title]
+            cells += [figure_text(figures[name], measure, runs[name], scenario, name, ramps) for name in servers]
+            cells += map(_ratio, [*ratios, min(sound)] if sound and len(compared) > 1 else ratios)
             rows.append(cells + [NOTHING] * (len(heads) - len(cells)))
     return table(heads, rows)
+
+
+def figure_text(
+    figure: float | None, measure: Measure, runs: Sequence[Sample], scenario: str, server: str, ramps: Ramps
+) -> str:
+    """A figure as the table shows it: marked where the generator may be the limit, and where there was trouble."""
+    if figure is None:
+        return "failed" if runs else NOTHING
+    bound = ">= " if _lower_bound(scenario, server, ramps) else ""
+    return f"{bound}{figure:,.{measure.digits}f}{' ' + TROUBLED if _trouble(runs) else ''}"
+
+
+def _trouble(runs: Sequence[Sample]) -> bool:
+    return any(sample.trouble for sample in runs)
+
+
+def panels(scenario: str, samples: Samples, ramps: Ramps, servers: Sequence[str]) -> list[Panel]:
+    """A scenario's first measures as bars; those without a figure of anybody are left out."""
+    runs = samples[scenario]
+    found = []
+    for measure in measures(scenario)[:PLOTTED]:
+        bars = [
+            Bar(name, figure, figure_text(figure, measure, runs[name], scenario, name, ramps), ours=name in OURS)
+            for name in servers
+            if name in runs and (figure := value(measure, runs[name])) is not None and isfinite(figure)
+        ]
+        if any(bar.figure for bar in bars):
+            found.append(Panel(measure.title, bars))
+    return found
 
 
 def trust_table(samples: Samples, ramps: Ramps, servers: Sequence[str]) -> str:
@@ -189,62 +286,15 @@ def steps_table(ramps: Ramps) -> str:
     return table(heads, rows)
 
 
-def verdicts(samples: Samples) -> list[str]:
-    """The promises this run can judge, each with its figure."""
-    claims = []
-    hot = _better(samples, "A-max", SUSTAINED, "yws")
-    if hot is not None:
-        sound = _sound(samples, "A-max", "yws")
-        claims.append(f"{_kept(hot >= 2)}: A-max, at least 2x the deliveries/s of y-websocket: {hot:.2f}x{sound}")
-    cost = _better(samples, "B", CPU, "hocuspocus")
-    if cost is not None:
-        sound = _sound(samples, "B", "hocuspocus")
-        claims.append(f"{_kept(cost > 1)}: B, less CPU per delivery than Hocuspocus: {1 / cost:.2f} of it{sound}")
-    return claims + _verdicts_on_nodes(samples)
-
-
-def _verdicts_on_nodes(samples: Samples) -> list[str]:
-    claims = []
-    for scenario in sorted(TWO_NODES & samples.keys()):
-        sound = _sound(samples, scenario, "hocuspocus")
-        times = value(BETWEEN_TIMES, samples[scenario].get(OURS, ()))
-        if times:
-            promise = "p50 to the other node at most 2x the p50 within a node"
-            claims.append(f"{_kept(times <= 2)}: {scenario}, {promise}: {times:.2f}x{sound}")
-        cost = _better(samples, scenario, NODES_CPU, "hocuspocus")
-        if cost is not None:
-            promise = "less CPU per delivery, nodes and Redis, than Hocuspocus"
-            claims.append(f"{_kept(cost > 1)}: {scenario}, {promise}: {1 / cost:.2f} of it{sound}")
-    return claims
-
-
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _better(samples: Samples, scenario: str, measure: Measure, peer: str) -> float | None:
-    by_server = samples.get(scenario, {})
-    return times_better(measure, value(measure, by_server.get(OURS, ())), value(measure, by_server.get(peer, ())))
-
-
-def _sound(samples: Samples, scenario: str, peer: str) -> str:
-    judged = [sample for name in (OURS, peer) for sample in samples[scenario].get(name, ())]
-    return " (on a disturbed machine)" if any(sample.disturbed for sample in judged) else ""
-
-
 def _lower_bound(scenario: str, server: str, ramps: Ramps) -> bool:
     return scenario == "A-max" and any(ramp.generator_limited for ramp in ramps.get(server, ()))
 
 
-def _figure(figure: float | None, measure: Measure, lower_bound: bool) -> str:
-    return NOTHING if figure is None else f"{'>= ' if lower_bound else ''}{figure:,.{measure.digits}f}"
-
-
 def _ratio(ratio: float | None) -> str:
     return NOTHING if ratio is None else f"{ratio:.2f}"
-
-
-def _kept(kept: object) -> str:
-    return "kept" if kept else "NOT kept"

@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -32,9 +32,13 @@ if TYPE_CHECKING:
     from benchmarks.load import Cores
     from benchmarks.services import Service
 
+COLLAB_POSTGRES = "collab-postgres"
+WITH_STORAGE = frozenset({"A2", "B", "GA2", "GB", "K"})
+"""Where a peer that keeps documents is measured beside the same peer that does not."""
 START_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 30.0
-SETTLE_S = 1.0
+STOP_TIMEOUT_S = 3.0
+"""A peer that is behind does not hear that it should end; what it has to keep it has been given time for before."""
+SETTLE_S, SETTLE_QUICK_S = 1.0, 0.1
 """Between being ready and being measured: what a server does once at its start is not its cost."""
 
 
@@ -51,8 +55,17 @@ class Server:
     path: str
     command: tuple[str, ...]
     port_variable: str
-    ready_path: str = "/"
+    ready_path: str | None = "/"
+    """What answers when it is ready; None: nothing does, and listening is enough."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    acknowledges: bool = False
+    """Whether it tells a writer which of its updates it has: committed (collab), or applied (Hocuspocus)."""
+    keeps: bool = False
+    """Whether documents are there again after a restart."""
+    first_alone: bool = False
+    """Whether the first client of each room has to be there before the others come."""
+    only: frozenset[str] | None = None
+    """The scenarios that measure it, when not all do."""
     nodes: int = 1
     services: Mapping[str, str] = field(default_factory=dict)
     """What the nodes share (see `services`), and the environment variable that gets its URL."""
@@ -77,9 +90,17 @@ def collab(database: str | None) -> Server:
         )
     chosen = {"COLLAB_DATABASE": database, "COLLAB_MIGRATE": "true"} if database else {}
     kept = "PostgreSQL" if database else "SQLite"
-    return Server(
-        "collab", f"this checkout, {kept}", "yws", "/yjs/", (str(binary), "serve"), "COLLAB_PORT", "/readyz", chosen
-    )
+    command = (str(binary), "serve")
+    started = Server("collab", f"this checkout, {kept}", "yws", "/yjs/", command, "COLLAB_PORT", "/readyz", chosen)
+    return replace(started, acknowledges=True, keeps=True)
+
+
+def collab_postgres() -> Server:
+    """The same on a private PostgreSQL, which stands on the generator's core."""
+    version = "this checkout, PostgreSQL"
+    shared = {"postgres": "COLLAB_DATABASE"}
+    chosen = {"COLLAB_MIGRATE": "true"}
+    return replace(collab(None), name=COLLAB_POSTGRES, version=version, environment=chosen, services=shared)
 
 
 def yws(node: Node, peers: Path) -> Server:
@@ -93,14 +114,36 @@ def yws(node: Node, peers: Path) -> Server:
 def hocuspocus(node: Node, peers: Path) -> Server:
     """Hocuspocus without extensions, in memory."""
     command = (str(node.binary), str(peers / "hocuspocus.mjs"))
-    return Server("hocuspocus", install.peer_version("@hocuspocus/server"), "hocuspocus", "/", command, "PORT")
+    version = install.peer_version("@hocuspocus/server")
+    return Server("hocuspocus", version, "hocuspocus", "/", command, "PORT", acknowledges=True)
 
 
-def collab_nodes() -> Server:
+def hocuspocus_sqlite(node: Node, peers: Path) -> Server:
+    """Hocuspocus with its SQLite extension: it writes a changed document some seconds later, as a whole."""
+    return replace(
+        hocuspocus(node, peers),
+        name="hocuspocus-sqlite",
+        version=f"{install.peer_version('@hocuspocus/server')}, {install.peer_version('@hocuspocus/extension-sqlite')}",
+        command=(str(node.binary), str(peers / "hocuspocus-sqlite.mjs")),
+        keeps=True,
+        only=WITH_STORAGE,
+    )
+
+
+def pycrdt_websocket(python: Path, peers: Path) -> Server:
+    """pycrdt-websocket on uvicorn, in memory. It drops clients that open a new room at once, so one comes before."""
+    command = (str(python), str(peers / "pycrdt_websocket_server.py"))
+    versions = install.python_peer_version("pycrdt-websocket"), install.python_peer_version("uvicorn")
+    started = Server("pycrdt-websocket", ", ".join(versions), "yws", "/", command, "PORT", ready_path=None)
+    return replace(started, first_alone=True)
+
+
+def collab_nodes(name: str) -> Server:
     """Two nodes of this checkout with their defaults, on one PostgreSQL and one Redis."""
     shared = {"postgres": "COLLAB_DATABASE", "redis": "COLLAB_REDIS"}
     return replace(
         collab(None),
+        name=name,
         version="this checkout, two nodes",
         environment={"COLLAB_MIGRATE": "true"},
         nodes=2,
@@ -119,23 +162,49 @@ def hocuspocus_nodes(node: Node, peers: Path) -> Server:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a server runs: the folder of each node and what they share, from one start of it to the next."""
+
+    server: Server
+    cores: Cores
+    folders: tuple[Path, ...]
+    services: tuple[Service, ...]
+
+    @contextlib.contextmanager
+    def running(self, *, settle_s: float = SETTLE_S) -> Iterator[Running]:
+        """The server, every node on its core, and ended afterwards. Raises `ServerFailed`."""
+        addresses = {self.server.services[service.name]: service.url for service in self.services}
+        with contextlib.ExitStack() as stack:
+            nodes = [
+                stack.enter_context(_node(self.server, number, folder, self.cores.server, addresses))
+                for number, folder in enumerate(self.folders, 1)
+            ]
+            time.sleep(settle_s)
+            pids, ports = zip(*nodes, strict=True)
+            yield Running(self.server, pids, ports, self.services)
+
+
 @contextlib.contextmanager
-def running(server: Server, cores: Cores) -> Iterator[Running]:
-    """The server, every node in an empty directory, on its core, and ended afterwards. Raises `ServerFailed`."""
+def place(server: Server, cores: Cores) -> Iterator[Place]:
+    """An empty folder for each node, and empty services; all of it is gone afterwards. Raises `ServerFailed`."""
     with contextlib.ExitStack() as stack:
-        shared = {name: stack.enter_context(services.started(name, cores)) for name in server.services}
-        addresses = {server.services[name]: service.url for name, service in shared.items()}
-        nodes = [stack.enter_context(_node(server, number, cores.server, addresses)) for number in range(server.nodes)]
-        pids, ports = zip(*nodes, strict=True)
-        yield Running(server, pids, ports, tuple(shared.values()))
+        shared = tuple(stack.enter_context(services.started(name, cores)) for name in server.services)
+        prefix = f"benchmark-{server.name}-"
+        folders = tuple(
+            Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)))
+            for _ in range(server.nodes)
+        )
+        yield Place(server, cores, folders, shared)
 
 
 @contextlib.contextmanager
-def _node(server: Server, number: int, core: int, addresses: Mapping[str, str]) -> Iterator[tuple[int, int]]:
+def _node(
+    server: Server, number: int, directory: Path, core: int, addresses: Mapping[str, str]
+) -> Iterator[tuple[int, int]]:
     """One node of it: its process and its port."""
-    directory = Path(tempfile.mkdtemp(prefix=f"benchmark-{server.name}-"))
     port = services.free_port()
-    chosen = {**server.environment, **addresses, "BENCHMARK_NODE": str(number + 1)}
+    chosen = {**server.environment, **addresses, "BENCHMARK_NODE": str(number)}
     environment = {**os.environ, **chosen, server.port_variable: str(port)}
     with (directory / "output.log").open("wb") as log:
         process = subprocess.Popen(
@@ -153,7 +222,6 @@ def _node(server: Server, number: int, core: int, addresses: Mapping[str, str]) 
         yield process.pid, port
     finally:
         _stop(process)
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _settle_in(core: int) -> None:
@@ -168,11 +236,13 @@ def _wait_until_ready(server: Server, process: subprocess.Popen[bytes], port: in
         if process.poll() is not None:
             raise ServerFailed(f"{server.name} ended at its start and printed:\n{_last_lines(directory)}")
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}{server.ready_path}", timeout=2).close()
+            if server.ready_path is None:
+                socket.create_connection(("127.0.0.1", port), timeout=2).close()
+            else:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}{server.ready_path}", timeout=2).close()
         except (urllib.error.URLError, OSError):
             time.sleep(0.05)
         else:
-            time.sleep(SETTLE_S)
             return
     raise ServerFailed(f"{server.name} was not ready in {START_TIMEOUT_S:.0f} s and printed:\n{_last_lines(directory)}")
 

@@ -14,6 +14,8 @@
 #include "loadgen.h"
 
 enum { OPCODE_CLOSE = 8, OPCODE_PING = 9, OPCODE_PONG = 10, READ_BYTES = 8 << 20 };
+enum { LARGE_BYTES = 64 << 10 };                // a frame from this size on is read into a buffer of its own,
+enum { LARGE_READ_BYTES = 256 << 10 };          // so much at a time: others' latencies are measured meanwhile
 
 static uint8_t incoming[READ_BYTES];
 static client **dirty_clients;
@@ -29,6 +31,14 @@ void append(buffer *b, const void *data, size_t length) {
     b->length += length;
 }
 
+// Room for exactly this many bytes in all.
+static void reserve(buffer *b, size_t capacity) {
+    if (b->capacity >= capacity) return;
+    b->capacity = capacity;
+    b->data = realloc(b->data, capacity);
+    if (!b->data) { perror("loadgen: memory"); exit(1); }
+}
+
 void release(buffer *b) {
     free(b->data);
     *b = (buffer){0};
@@ -38,6 +48,8 @@ static void watch(int epoll, client *c, int action, uint32_t events) {
     struct epoll_event event = {.events = events, .data.ptr = c};
     if (epoll_ctl(epoll, action, c->fd, &event) < 0) { perror("loadgen: epoll"); exit(1); }
 }
+
+static uint32_t wanted_events(const client *c) { return (c->paused ? 0 : EPOLLIN) | (c->blocked ? EPOLLOUT : 0); }
 
 static void mark_dirty(run *g, client *c) {
     if (c->dirty || c->blocked) return;
@@ -54,7 +66,7 @@ void open_client(run *g, client *c, int epoll) {
     if (c->fd < 0) { perror("loadgen: socket"); exit(1); }
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     c->phase = CONNECTING;
-    g->opened++;
+    c->opened_us = now_us(g);
     g->opening++;
     if (connect(c->fd, (struct sockaddr *)&address, sizeof address) < 0 && errno != EINPROGRESS) { close_client(g, c); return; }
     c->blocked = true;
@@ -67,30 +79,36 @@ void close_client(run *g, client *c) {
     else g->opening--;
     close(c->fd);
     c->phase = CLOSED;
-    g->lost++;
+    g->lost += !c->stalled;
     release(&c->in);
     release(&c->out);
 }
 
-void queue_frame(run *g, client *c, int opcode, const uint8_t *data, size_t length) {
+static void append_masked(buffer *b, const uint8_t *data, size_t length, const uint8_t mask[4], size_t offset) {
+    for (size_t done = 0; done < length;) {
+        uint8_t masked[4096];
+        size_t size = length - done < sizeof masked ? length - done : sizeof masked;
+        for (size_t i = 0; i < size; i++) masked[i] = data[done + i] ^ mask[(offset + done + i) & 3];
+        append(b, masked, size);
+        done += size;
+    }
+}
+
+void queue_frame(run *g, client *c, int opcode, parts payload) {
     static uint32_t key = 0x9e3779b9;
     key ^= key << 13; key ^= key >> 17; key ^= key << 5;
-    uint8_t head[8], mask[4], body[2048];
-    size_t size = 0;
-    if (c->phase == CLOSED || length > sizeof body) { fault(g, "a frame that cannot be sent"); return; }
+    uint8_t head[10], mask[4];
+    size_t size = 0, length = payload.head_bytes + payload.body_bytes;
+    int length_bytes = length < 126 ? 0 : length < 65536 ? 2 : 8;
+    if (c->phase == CLOSED) { fault(g, "a frame that cannot be sent"); return; }
     memcpy(mask, &key, 4);
     head[size++] = (uint8_t)(0x80 | opcode);
-    if (length < 126) {
-        head[size++] = (uint8_t)(0x80 | length);
-    } else {
-        head[size++] = 0x80 | 126;
-        head[size++] = (uint8_t)(length >> 8);
-        head[size++] = (uint8_t)length;
-    }
-    memcpy(head + size, mask, 4);
-    for (size_t i = 0; i < length; i++) body[i] = data[i] ^ mask[i & 3];
-    append(&c->out, head, size + 4);
-    append(&c->out, body, length);
+    head[size++] = (uint8_t)(0x80 | (length_bytes == 0 ? length : length_bytes == 2 ? 126 : 127));
+    for (int shift = 8 * (length_bytes - 1); shift >= 0; shift -= 8) head[size++] = (uint8_t)(length >> shift);
+    append(&c->out, head, size);
+    append(&c->out, mask, sizeof mask);
+    append_masked(&c->out, payload.head, payload.head_bytes, mask, 0);
+    append_masked(&c->out, payload.body, payload.body_bytes, mask, payload.head_bytes);
     g->frames_out++;
     mark_dirty(g, c);
 }
@@ -118,8 +136,13 @@ static void flush(run *g, client *c, int epoll) {
     }
     if (c->out.length > 0 && !c->blocked) {
         c->blocked = true;
-        watch(epoll, c, EPOLL_CTL_MOD, EPOLLIN | EPOLLOUT);
+        watch(epoll, c, EPOLL_CTL_MOD, wanted_events(c));
     }
+}
+
+void pause_reading(client *c, int epoll, bool paused) {
+    c->paused = paused;
+    watch(epoll, c, EPOLL_CTL_MOD, wanted_events(c));
 }
 
 void flush_dirty(run *g, int epoll) {
@@ -141,35 +164,36 @@ void writable(run *g, client *c, int epoll) {
     flush(g, c, epoll);
     if (c->phase != CLOSED && c->out.length == 0) {
         c->blocked = false;
-        watch(epoll, c, EPOLL_CTL_MOD, EPOLLIN);
+        watch(epoll, c, EPOLL_CTL_MOD, wanted_events(c));
     }
 }
 
 static void control(run *g, client *c, int opcode, const uint8_t *data, size_t length) {
-    if (opcode == OPCODE_PING) queue_frame(g, c, OPCODE_PONG, data, length);
+    if (opcode == OPCODE_PING) queue_frame(g, c, OPCODE_PONG, (parts){data, length, NULL, 0});
     else if (opcode == OPCODE_CLOSE) close_client(g, c);
     else if (opcode != OPCODE_PONG) fault(g, "a frame that is neither binary nor control");
 }
 
+// The size of the frame that begins here, in all and of its head; 0 when its head is not there yet.
+static size_t frame_size(const uint8_t *data, size_t length, size_t *head) {
+    *head = 2;
+    if (length < 2) return 0;
+    size_t size = data[1] & 0x7f;
+    int length_bytes = size == 126 ? 2 : size == 127 ? 8 : 0;
+    *head += (size_t)length_bytes;
+    if (length < *head) return 0;
+    if (length_bytes) size = 0;
+    for (int i = 0; i < length_bytes; i++) size = size << 8 | data[2 + i];
+    return *head + size;
+}
+
 // Takes every whole frame; returns how many bytes that were.
 static size_t take_frames(run *g, client *c, const uint8_t *data, size_t length) {
-    size_t at = 0;
-    while (c->phase != CLOSED && length - at >= 2) {
-        size_t size = data[at + 1] & 0x7f, head = 2;
-        if (size == 126) {
-            if (length - at < 4) break;
-            size = (size_t)data[at + 2] << 8 | data[at + 3];
-            head = 4;
-        } else if (size == 127) {
-            if (length - at < 10) break;
-            size = 0;
-            for (int i = 2; i < 10; i++) size = size << 8 | data[at + i];
-            head = 10;
-        }
-        if (length - at < head || length - at - head < size) break;
-        if (data[at] == 0x82) take_frame(g, c, data + at + head, size);
-        else control(g, c, data[at] & 0x0f, data + at + head, size);
-        at += head + size;
+    size_t at = 0, head, size;
+    while (c->phase != CLOSED && (size = frame_size(data + at, length - at, &head)) && size <= length - at) {
+        if (data[at] == 0x82) take_frame(g, c, data + at + head, size - head);
+        else control(g, c, data[at] & 0x0f, data + at + head, size - head);
+        at += size;
     }
     return at;
 }
@@ -187,11 +211,35 @@ static size_t take_upgrade(run *g, client *c, const uint8_t *data, size_t length
     return (size_t)(end + 4 - data);
 }
 
+// Keeps what is not a whole frame yet.
+static void keep(client *c, const uint8_t *rest, size_t length) {
+    size_t head, size = frame_size(rest, length, &head);
+    c->wanted = size >= LARGE_BYTES ? size : 0;
+    reserve(&c->in, c->wanted);
+    append(&c->in, rest, length);
+}
+
+// The large frame under way grows in place, however often it is read from.
+static void read_large(run *g, client *c) {
+    size_t left = c->wanted - c->in.length;
+    ssize_t got = recv(c->fd, c->in.data + c->in.length, left < LARGE_READ_BYTES ? left : LARGE_READ_BYTES, 0);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (got <= 0) { close_client(g, c); return; }
+    g->received_us = now_us(g);
+    g->bytes_in += (uint64_t)got;
+    c->in.length += (size_t)got;
+    if (c->in.length < c->wanted) return;
+    take_frames(g, c, c->in.data, c->in.length);
+    release(&c->in);
+    c->wanted = 0;
+}
+
 void readable(run *g, client *c) {
+    if (c->paused) { close_client(g, c); return; }  // nothing but the connection's end wakes who does not read
+    if (c->wanted) { read_large(g, c); return; }
     size_t kept = c->in.length;
-    if (kept >= READ_BYTES) { fault(g, "a frame larger than the generator reads"); close_client(g, c); return; }
     if (kept) memcpy(incoming, c->in.data, kept);
-    ssize_t got = recv(c->fd, incoming + kept, READ_BYTES - kept, 0);
+    ssize_t got = recv(c->fd, incoming + kept, c->late && c->phase != SYNCED ? LARGE_READ_BYTES : READ_BYTES - kept, 0);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (got <= 0) { close_client(g, c); return; }
     g->received_us = now_us(g);
@@ -199,7 +247,6 @@ void readable(run *g, client *c) {
     size_t length = kept + (size_t)got, used = 0;
     if (c->phase == UPGRADING) used = take_upgrade(g, c, incoming, length);
     if (c->phase == OPEN || c->phase == SYNCED) used += take_frames(g, c, incoming + used, length - used);
-    c->in.length = 0;
-    if (c->phase != CLOSED && used < length) append(&c->in, incoming + used, length - used);
-    else release(&c->in);
+    release(&c->in);
+    if (c->phase != CLOSED && used < length) keep(c, incoming + used, length - used);
 }

@@ -127,7 +127,7 @@ static uint64_t read_struct(reader *r, bool *skipped, typing *found) {
     return read_content(r, ref, found);
 }
 
-bool read_update(const uint8_t *data, size_t length, on_run run, void *context) {
+bool read_update(const uint8_t *data, size_t length, on_run run, on_deletion deletion, void *context) {
     reader r = {data, data + length, false};
     for (uint64_t sections = read_uint(&r); sections > 0 && !r.bad; sections--) {
         uint64_t structs = read_uint(&r), client = read_uint(&r), clock = read_uint(&r);
@@ -141,8 +141,11 @@ bool read_update(const uint8_t *data, size_t length, on_run run, void *context) 
         }
     }
     for (uint64_t sections = read_uint(&r); sections > 0 && !r.bad; sections--) {
-        read_uint(&r);
-        for (uint64_t ranges = read_uint(&r); ranges > 0 && !r.bad; ranges--) skip_id(&r);
+        uint64_t client = read_uint(&r);
+        for (uint64_t ranges = read_uint(&r); ranges > 0 && !r.bad; ranges--) {
+            uint64_t clock = read_uint(&r), deleted = read_uint(&r);
+            if (!r.bad && deletion) deletion(context, client, clock, deleted);
+        }
     }
     return !r.bad && r.at == r.end;
 }
@@ -162,14 +165,20 @@ bool read_awareness(const uint8_t *data, size_t length, on_entry entry, void *co
 static uint8_t letter(uint64_t clock) { return (uint8_t)('a' + clock % 26); }
 
 bool as_made(const typing *run) {
+    enum { LETTERS = 26, ROUNDS = 64 };
+    static uint8_t alphabets[LETTERS * ROUNDS];         // a text of 20 MB is compared as fast as memory is read
+    if (!alphabets[0]) for (size_t i = 0; i < sizeof alphabets; i++) alphabets[i] = letter(i);
     if (!run->text || run->bytes != run->length) return false;
-    for (size_t i = 0; i < run->bytes; i++) {
-        if (run->text[i] != letter(run->clock + i)) return false;
+    for (size_t i = 0; i < run->bytes;) {
+        size_t start = (run->clock + i) % LETTERS, size = sizeof alphabets - start;
+        if (size > run->bytes - i) size = run->bytes - i;
+        if (memcmp(run->text + i, alphabets + start, size) != 0) return false;
+        i += size;
     }
     return true;
 }
 
-size_t make_update(uint8_t *out, uint32_t client, uint32_t clock) {
+size_t make_update(uint8_t *out, uint32_t client, uint32_t clock, uint32_t chars) {
     uint8_t *at = out;
     *at++ = 1;                          // sections
     *at++ = 1;                          // structs
@@ -185,8 +194,8 @@ size_t make_update(uint8_t *out, uint32_t client, uint32_t clock) {
         at = write_uint(at, client);
         at = write_uint(at, clock - 1);
     }
-    *at++ = 1;
-    *at++ = letter(clock);
+    at = write_uint(at, chars);
+    for (uint32_t i = 0; i < chars; i++) *at++ = letter(clock + i);
     *at++ = 0;                          // no deletions
     return (size_t)(at - out);
 }

@@ -27,16 +27,19 @@ typedef struct {
 // Called once per struct that carries clocks. Skips are left out.
 typedef void (*on_run)(void *context, const typing *run);
 
+// Called once per range of deleted clocks.
+typedef void (*on_deletion)(void *context, uint64_t client, uint64_t clock, uint64_t length);
+
 // Reads one v1 update, merged or not, down to its last byte. False when it is not one.
-bool read_update(const uint8_t *data, size_t length, on_run run, void *context);
+bool read_update(const uint8_t *data, size_t length, on_run run, on_deletion deletion, void *context);
 
 // Called once per awareness entry; `gone` when its state is null.
 typedef void (*on_entry)(void *context, uint64_t client, uint64_t clock, bool gone);
 bool read_awareness(const uint8_t *data, size_t length, on_entry entry, void *context);
 
-// The update a Yjs client makes by typing one character behind its previous one in the root text "t".
-enum { UPDATE_BYTES_MAX = 64 };
-size_t make_update(uint8_t *out, uint32_t client, uint32_t clock);
+// The update a Yjs client makes by typing (or pasting) `chars` characters behind its previous one in the root text "t".
+enum { UPDATE_CHARS_MAX = 4000, UPDATE_BYTES_MAX = UPDATE_CHARS_MAX + 64 };
+size_t make_update(uint8_t *out, uint32_t client, uint32_t clock, uint32_t chars);
 
 // Whether the text is what `make_update` types at these clocks.
 bool as_made(const typing *run);

@@ -32,8 +32,8 @@ def _generator(*arguments: str, given: str = "") -> list[str]:
     return done.stdout.splitlines()
 
 
-def _made(client: int, count: int) -> list[bytes]:
-    return [bytes.fromhex(line) for line in _generator("--make", str(client), str(count))]
+def _made(client: int, count: int, chars: int = 1) -> list[bytes]:
+    return [bytes.fromhex(line) for line in _generator("--make", str(client), str(count), str(chars))]
 
 
 def _read(updates: Iterable[bytes]) -> list[Runs | None]:
@@ -43,7 +43,9 @@ def _read(updates: Iterable[bytes]) -> list[Runs | None]:
 
 def _runs(line: str) -> Runs:
     found: Runs = {}
-    for part in filter(None, line.split(",")):
+    for part in line.split(","):
+        if not part or part.startswith("-"):  # a deletion
+            continue
         client, _, span = part.partition(":")
         start, _, end = span.removesuffix("!").partition("-")
         found.setdefault(int(client), []).append((int(start), int(end)))
@@ -96,6 +98,24 @@ def test_made_updates_integrate_and_read_as_typed() -> None:
         doc.apply_update(update)
     assert str(doc.get("t", type=pycrdt.Text)) == "abcdefghijklmnopqrstuvwxyzabcd"
     assert _decode_state(doc.get_state()) == {FIRST_CLIENT: 30}
+
+
+def test_longer_updates_follow_on_one_another() -> None:
+    doc: pycrdt.Doc[Any] = pycrdt.Doc()
+    made = _made(FIRST_CLIENT, 3, 1_000)
+    for update in made:
+        doc.apply_update(update)
+    assert _decode_state(doc.get_state()) == {FIRST_CLIENT: 3_000}
+    assert _read([doc.get_update()]) == [{FIRST_CLIENT: [(0, 3_000)]}]
+    assert "!" not in _generator("--selftest", given=f"{doc.get_update().hex()}\n")[0]
+
+
+def test_deletions_are_read_as_ranges() -> None:
+    doc: pycrdt.Doc[Any] = pycrdt.Doc(client_id=7)
+    text = doc.get("t", type=pycrdt.Text)
+    text += "abcdefgh"
+    del text[2:5]
+    assert _generator("--selftest", given=f"{doc.get_update().hex()}\n")[0].endswith(",-7:2-5")
 
 
 def test_every_made_update_reads_as_its_one_clock() -> None:

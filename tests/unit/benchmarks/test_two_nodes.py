@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import json
 import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from benchmarks import install
+from tests.unit.benchmarks.generator import generate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,20 +77,8 @@ async def _measured(relay: _Relay) -> dict[str, Any]:
         for node in (0, 1):
             server = serve(functools.partial(relay.serve, node=node), "127.0.0.1", 0)
             ports.append(str((await stack.enter_async_context(server)).sockets[0].getsockname()[1]))
-        options = {"clients": CLIENTS, "writers": WRITERS, "update-rate": RATE, "seconds": 1, "drain": 2}
-        arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-        process = await asyncio.create_subprocess_exec(
-            install.compile_generator(),
-            *("--ports", ",".join(ports), *arguments),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        said, complained = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0, complained
-    result = json.loads(said.splitlines()[-1])
-    assert isinstance(result, dict)
-    return result
+        options = {"clients": CLIENTS, "writers": WRITERS, "update_rate": RATE, "seconds": 1, "drain": 2}
+        return await generate(ports=",".join(ports), **options)
 
 
 async def test_latency_within_a_node_and_between_nodes_is_told_apart() -> None:
