@@ -92,6 +92,11 @@ class Settings(BaseSettings):
         default="isolated",
         description="Where CRDT code runs: isolated in a process of its own, inline in this one (trusted users only).",
     )
+    isolation: Literal["strict", "fast"] = Field(
+        default="fast",
+        description="strict: others see an edit when the engine has taken it. "
+        "fast: they see plain keystrokes at once; saved they are when the engine has taken them.",
+    )
     engine_memory_mib: int = Field(default=2048, ge=256, description="Memory limit of an engine process.")
     engine_deadline_s: float = Field(
         default=2.0, gt=0, description="An engine that works longer on one batch is killed."

@@ -92,6 +92,8 @@ class Child:
             case Op.INTEGRATE:
                 document, updates, probe = arguments
                 return replicas.integrate(document, updates, probe=probe)
+            case Op.FOLLOW:
+                return replicas.follow(*arguments)
             case Op.DIFF:
                 return replicas.diff(*arguments)
             case Op.DIGEST:

@@ -5,12 +5,13 @@ It gives the same answers as `isolated`, at once, and contains panics; a native 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from collab.engine.integrator import MAX_DOCUMENT_BYTES
-from collab.engine.port import Diff, Digest, Folded, Integration, Job, Loaded
+from collab.engine.port import Diff, Digest, Folded, Followed, Integration, Job, Loaded
 from collab.engine.replicas import Replicas
-from collab.errors import EngineDied
+from collab.errors import CollabError, EngineDied
 
 
 class InlineEngine:
@@ -30,6 +31,15 @@ class InlineEngine:
     async def integrate(self, document: str, updates: Sequence[bytes], *, probe: bool = False) -> Integration:
         """See `Engine.integrate`."""
         return self._open().integrate(document, updates, probe=probe)
+
+    def follow(self, document: str, updates: Sequence[bytes], done: Followed) -> None:
+        """See `Engine.follow`."""
+        answer: Integration | CollabError
+        try:
+            answer = self._open().follow(document, updates)
+        except CollabError as error:
+            answer = error
+        asyncio.get_running_loop().call_soon(done, answer)
 
     async def diff(self, document: str, state_vector: bytes) -> Diff:
         """See `Engine.diff`."""

@@ -35,10 +35,13 @@ class Integrator:
         self.waiting = Waiting()
         self.journal: list[bytes] | None = None
         """When it is a list, everything applied is added to it."""
+        self.moved: dict[int, int] = {}
+        """Client -> next expected clock, of those moved by `integrate`; whoever reads it empties it."""
         self._applied: list[tuple[int, bytes, bool]] = []
         self._max_bytes = max_bytes
         self._size = 0
         self._size_is_exact = True
+        self._crowded = False
 
     def full_update(self) -> bytes:
         """Return the whole document as one update, without what waits."""
@@ -143,7 +146,7 @@ class Integrator:
         for client, ranges in scan.ranges.items():
             clock = ranges[-1][1]
             if clock > known.get(client, 0):
-                known[client] = clock
+                known[client] = self.moved[client] = clock
                 moved.append(client)
         return changed, moved
 
@@ -211,9 +214,21 @@ class Integrator:
         """Take the clocks from the document."""
         self.known = read_state_vector(self.doc.state_vector(), max_clients=MAX_SAFE_INTEGER)
 
-    def _is_full(self, more: int) -> bool:
-        """Whether ``more`` bytes would break the limit; measured only when the running estimate says so."""
-        if self._size + more > self._max_bytes and not self._size_is_exact:
+    @property
+    def crowded(self) -> bool:
+        """Whether the document is more than half of what it may be; asked once, a document that is stays so."""
+        if not self._crowded and self._size > self._max_bytes // 2:
+            self._measure()
+            self._crowded = self._size > self._max_bytes // 2
+        return self._crowded
+
+    def _measure(self) -> None:
+        if not self._size_is_exact:
             self._size = len(self.full_update())
             self._size_is_exact = True
+
+    def _is_full(self, more: int) -> bool:
+        """Whether ``more`` bytes would break the limit; measured only when the running estimate says so."""
+        if self._size + more > self._max_bytes:
+            self._measure()
         return self._size + more > self._max_bytes

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from collab.engine.lane import Call, Lane, LaneDied
-from collab.engine.port import Compose, Diff, Digest, Fold, Folded, Integration, Job, Loaded, Render, Revert, Verdict
+from collab.engine.port import Compose, Diff, Digest, Fold, Folded, Followed, Integration, Job, Loaded, Render, Revert
 from collab.engine.process import Counters, Nursery, ProcessOptions
 from collab.engine.wire import Op, job_fields
-from collab.errors import EngineDied, Misuse
+from collab.errors import CollabError, EngineDied, Misuse
 from collab.protocol.yjs import EMPTY_STATE_VECTOR
 
 LIVE_DEADLINE_S = 2.0
@@ -66,6 +66,7 @@ class IsolatedEngine:
         self._homes: dict[str, Lane] = {}
         self._lost: set[str] = set()
         self._asked: dict[str, dict[tuple[object, ...], asyncio.Future[Any]]] = {}
+        self._following: set[asyncio.Task[None]] = set()
         self._moving: dict[str, _Move] = {}
         """Documents on their way to the bulk lane; other calls about them wait, in order (SPEC E13)."""
 
@@ -113,10 +114,30 @@ class IsolatedEngine:
         if not probe:
             self._asked.pop(document, None)
         integration: Integration = await lane.submit(Op.INTEGRATE, document, updates, document, updates, probe)
-        for outcome in integration.outcomes:
-            if outcome.verdict is Verdict.REFUSED:
-                self.counters.refused += 1
         return integration
+
+    def follow(self, document: str, updates: Sequence[bytes], done: Followed) -> None:
+        """See `Engine.follow`."""
+        size = sum(map(len, updates))
+        lane = self._homes.get(document)
+        if lane is None or document in self._moving or size >= BULK_UPDATE_BYTES:
+            self._follow_slowly(document, updates, done)
+            return
+        self._asked.pop(document, None)
+        lane.submit_for(done, Call(Op.FOLLOW, document, updates, size, [Op.FOLLOW, document, updates]))
+
+    def _follow_slowly(self, document: str, updates: Sequence[bytes], done: Followed) -> None:
+        async def integrate() -> None:
+            try:
+                answer = await self.integrate(document, updates)
+            except CollabError as error:
+                done(error)
+            else:
+                done(answer)
+
+        task = asyncio.create_task(integrate(), name=f"follow {document}")
+        self._following.add(task)
+        task.add_done_callback(self._following.discard)
 
     async def diff(self, document: str, state_vector: bytes) -> Diff:
         """See `Engine.diff`."""
@@ -150,6 +171,8 @@ class IsolatedEngine:
         """See `Engine.close`."""
         for lane in (self._live, self._heavy, self._bulk, self._suspect):
             await lane.close()
+        if self._following:
+            await asyncio.wait(self._following)
         await self._nursery.close()
         self._homes.clear()
 

@@ -63,7 +63,9 @@ class Call:
     size: int
     """Bytes it carries."""
     fields: list[object]
-    answer: asyncio.Future[Any]
+    answer: asyncio.Future[Any] | None = None
+    """Gets the answer, unless ``done`` is called with it."""
+    done: Callable[[Any], None] | None = None
 
 
 class Lane:
@@ -124,15 +126,29 @@ class Lane:
         """Queue a call for this turn's batch. The future gives its answer, or raises what the call raises."""
         if self._closed:
             raise EngineDied("engine is closed")
-        loop = self._loop
-        if loop is None:
-            loop = self._loop = asyncio.get_running_loop()  # asked once: it costs a system call on Python 3.11
-        answer: asyncio.Future[Any] = loop.create_future()
-        self._unsent.append(Call(op, document, updates, sum(map(len, updates)), [op, *fields], answer))
+        answer: asyncio.Future[Any] = self._running_loop().create_future()
+        self._queue(Call(op, document, updates, sum(map(len, updates)), [op, *fields], answer))
+        return answer
+
+    def submit_for(self, done: Callable[[Any], None], call: Call) -> None:
+        """Queue a call that somebody is told the answer of, or the error, without a future in between."""
+        call.done = done
+        if self._closed:
+            self._running_loop().call_soon(done, EngineDied("engine is closed"))
+        else:
+            self._queue(call)
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()  # asked once: it costs a system call on Python 3.11
+        return self._loop
+
+    def _queue(self, call: Call) -> None:
+        loop = self._running_loop()
+        self._unsent.append(call)
         if self._flush is None and not self._under_way:
             rest = self._sent_at + GATHER_S - loop.time()
             self._flush = loop.call_later(rest, self._send) if rest > 0 else loop.call_soon(self._send)
-        return answer
 
     def retire(self) -> None:
         """End an idle process; the next call starts another."""
@@ -167,7 +183,7 @@ class Lane:
         calls, self._unsent = self._unsent, []
         batch = []
         for call in calls:
-            if call.answer.cancelled() and call.op is not Op.LOAD and call.op is not Op.INTEGRATE:
+            if call.answer is not None and call.answer.cancelled() and call.op not in (Op.LOAD, Op.INTEGRATE):
                 continue
             self._last_id += 1
             self._under_way[self._last_id] = call
@@ -278,7 +294,10 @@ class Lane:
 
 
 def _resolve(call: Call, answer: Answer | CollabError) -> None:
-    if call.answer.done():  # the caller was cancelled
+    if call.done is not None:
+        call.done(answer)
+        return
+    if call.answer is None or call.answer.done():  # the caller was cancelled
         return
     if isinstance(answer, CollabError):
         call.answer.set_exception(answer)

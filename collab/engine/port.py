@@ -7,12 +7,12 @@ say in what is recorded or sent. Two adapters: `inline` (this process; tests and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal, Protocol, TypeVar
 
-from collab.errors import CloseCode
+from collab.errors import CloseCode, CollabError
 from collab.protocol.values import value
 
 Format = Literal["update", "json", "text", "html", "markdown"]
@@ -54,8 +54,13 @@ class Integration:
     outcomes: tuple[Outcome, ...]
     """One per proposed update, in order."""
     merged: bytes | None
-    """One self-contained update holding every INTEGRATED and PENDING one of this batch, or None when there is none.
-    A single such update comes back as the very bytes received."""
+    """One self-contained update holding every INTEGRATED and PENDING one of this batch, or None when there is none, or
+    it was not asked for. A single such update comes back as the very bytes received."""
+    clocks: Mapping[int, int] = field(default_factory=dict)
+    """Client -> next expected clock, of the clients whose clock moved by anything but one typed string
+    (`yjs_keystroke.read_typed`), which tells by itself."""
+    crowded: bool = False
+    """The document is more than half of what it may be: the next update may be the one that does not fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +144,9 @@ class Revert:
     target: tuple[bytes, ...]
 
 
+Followed = Callable[["Integration | CollabError"], None]
+"""What is called with the answer to `Engine.follow`."""
+
 Job = Fold | Render | Compose | Revert
 Answer = TypeVar("Answer", bound=Folded | bytes)
 
@@ -164,6 +172,13 @@ class Engine(Protocol):
 
         With ``probe`` nothing is applied: the outcomes say what would happen (INTEGRATED: it holds something new).
         Raises `Misuse` when the document was never loaded; a culprit in `EngineDied` counts in ``updates``.
+        """
+        ...
+
+    def follow(self, document: str, updates: Sequence[bytes], done: Followed) -> None:
+        """`integrate` for what people were shown before: nothing is merged, and no task stands in between.
+
+        ``done``, which must not raise, is called later, once, with the answer or with what `integrate` would raise.
         """
         ...
 

@@ -40,7 +40,6 @@ class Counters:
     deadline_kills: int = 0
     batches: int = 0
     calls: int = 0
-    refused: int = 0
     bytes_out: int = 0
     """Written to engine processes."""
     bytes_in: int = 0

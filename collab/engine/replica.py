@@ -69,6 +69,7 @@ class Replica:
         for index in self._integrate_each(updates, scans, blocked, progress):
             del scans[index]
         self._integrator.estimate(sum(map(len, updates)))
+        self._integrator.moved.clear()
         waiting: tuple[int, ...] = ()
         if self._integrator.waiting:
             waiting = tuple(index for index, scan in scans.items() if not is_known(scan, self._integrator.known))
@@ -120,8 +121,8 @@ class Replica:
 
     # Integrating
 
-    def integrate(self, updates: Sequence[bytes], progress: Progress) -> Integration:
-        """Apply ``updates`` in order."""
+    def integrate(self, updates: Sequence[bytes], progress: Progress, *, merged: bool = True) -> Integration:
+        """Apply ``updates`` in order; ``merged`` says whether the answer is to hold them as one."""
         integrator = self._integrator
         outcomes: list[Outcome] = []
         for index, update in enumerate(updates):
@@ -143,7 +144,8 @@ class Replica:
             return Integration(tuple(outcomes), None)
         self._diffs.clear()
         self._deleted = self._digest = None
-        return Integration(tuple(outcomes), merge(kept))
+        moved, integrator.moved = integrator.moved, {}
+        return Integration(tuple(outcomes), merge(kept) if merged else None, moved, integrator.crowded)
 
     # Asking
 

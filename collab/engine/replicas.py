@@ -51,6 +51,11 @@ class Replicas:
         replica = self._loaded(document)
         return self._losing(document, replica.probe if probe else replica.integrate, updates, self._mark)
 
+    def follow(self, document: str, updates: Sequence[bytes]) -> Integration:
+        """`integrate`, merging nothing."""
+        integrate = self._loaded(document).integrate
+        return self._losing(document, lambda: integrate(updates, self._mark, merged=False))
+
     def diff(self, document: str, state_vector: bytes) -> Diff:
         """Return what a replica with ``state_vector`` lacks."""
         return self._losing(document, self._loaded(document).diff, state_vector)

@@ -59,6 +59,7 @@ class Op(IntEnum):
     RUN = 4
     LOWER_PRIORITY = 5
     DIGEST = 6
+    FOLLOW = 7
 
 
 class BrokenAnswer(Exception):
@@ -155,7 +156,10 @@ def pack_answer(call: int, answer: Answer) -> list[object]:
     match answer:
         case Integration():
             only = len(answer.outcomes) == 1 and answer.merged is not None
-            return [call, _OK, [*map(_pack_outcome, answer.outcomes)], _ONLY_UPDATE if only else answer.merged]
+            fields = [call, _OK, [*map(_pack_outcome, answer.outcomes)], _ONLY_UPDATE if only else answer.merged]
+            if answer.clocks or answer.crowded:
+                fields += [*answer.clocks.items()], answer.crowded
+            return fields
         case Loaded():
             return [call, _OK, answer.state_vector, answer.waiting, answer.refused]
         case Diff():
@@ -200,13 +204,15 @@ def read_answer(op: Op, updates: Sequence[bytes], fields: list[Any]) -> Answer |
         if status != _OK:
             return _read_error(_int(status), body, count)
         match op:
-            case Op.INTEGRATE:
-                outcomes, merged = body
+            case Op.INTEGRATE | Op.FOLLOW:
+                outcomes, merged, *rest = body
                 if not isinstance(outcomes, list) or len(outcomes) != count:
                     raise BrokenAnswer("one outcome per update")
                 if merged is _ONLY_UPDATE:
                     (merged,) = updates
-                return Integration(tuple(map(_outcome, outcomes)), None if merged is None else _bytes(merged))
+                return Integration(
+                    tuple(map(_outcome, outcomes)), None if merged is None else _bytes(merged), *_read_rest(*rest)
+                )
             case Op.LOAD:
                 state_vector, waiting, refused = body
                 return Loaded(_bytes(state_vector), _indexes(waiting, count), _indexes(refused, count))
@@ -226,6 +232,13 @@ def read_answer(op: Op, updates: Sequence[bytes], fields: list[Any]) -> Answer |
                 return None
     except (TypeError, ValueError, KeyError, IndexError) as error:
         raise BrokenAnswer(str(error)[:MAX_DETAIL_CHARS]) from error
+
+
+def _read_rest(clocks: object = (), crowded: object = False) -> tuple[dict[int, int], bool]:
+    """What an integration's answer seldom holds."""
+    if not isinstance(clocks, (list, tuple)) or type(crowded) is not bool:
+        raise BrokenAnswer("clocks")
+    return {_int(client): _int(clock) for client, clock in clocks}, crowded
 
 
 def _read_error(status: int, body: list[Any], count: int) -> CollabError:

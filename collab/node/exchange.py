@@ -111,8 +111,8 @@ class Exchange:
         self._rows: list[tuple[int, int]] = []
         self._untold = False
         """Whether something was written since nobody else was known to have the document open."""
-        self._told: set[int] = set()
-        """Numbers of what was sent and is not committed yet."""
+        self._told: dict[int, None] = {}
+        """Numbers of what was sent and is not committed yet, in order."""
         self._telling: asyncio.TimerHandle | None = None
         self._asked_everybody_at = float("-inf")
         self._ask_everybody_at: float | None = None
@@ -150,10 +150,20 @@ class Exchange:
         if not self._peers:
             self._untold = True
         elif len(update) <= MAX_CARRIED_BYTES:
-            self._told.add(first)
+            self._told[first] = None
             self._tell(Kind.UPDATE, PeerUpdate(first, count, update))
             if self._telling is not None:
                 self._tell_committed()
+
+    def withdraw(self, number: int | None) -> None:
+        """What was sent under this number will not be committed under it."""
+        if number is not None:
+            self._told.pop(number, None)
+
+    @property
+    def _committed(self) -> int:
+        """Everything that was sent up to this number is committed."""
+        return min(self._through, next(iter(self._told), self._through + 1) - 1)
 
     def tell_awareness(self, entries: tuple[PeerEntry, ...]) -> None:
         """What changed in the presence of this node's sessions."""
@@ -164,7 +174,7 @@ class Exchange:
         """The ``count`` log entries from ``first`` on are committed, as rows from ``first_seq`` on."""
         self._through = max(self._through, first + count - 1)
         told = first in self._told
-        self._told.discard(first)
+        self._told.pop(first, None)
         if not self._peers:
             return
         if told and first_seq is not None:  # of rows that hold what was not sent, others must not think they know them
@@ -177,7 +187,7 @@ class Exchange:
             self._telling.cancel()
             self._telling = None
         rows, self._rows = tuple(self._rows), []
-        self._tell(Kind.COMMITTED, PeerCommitted(self._through, rows))
+        self._tell(Kind.COMMITTED, PeerCommitted(self._committed, rows))
 
     def _tell(self, kind: Kind, message: PeerMessage) -> None:
         """Tell every node that has the document open; one alone directly, for the channel would bring it back here."""
@@ -322,7 +332,7 @@ class Exchange:
         if len(update) > MAX_CARRIED_BYTES:
             update, sequence = EMPTY_UPDATE, 0  # it fills no hole
         entries = self._room.awareness.owned_here(self._loop.time())
-        self._say(Kind.ANSWER, PeerAnswer(sequence, same, update, self._through, entries), to=node)
+        self._say(Kind.ANSWER, PeerAnswer(sequence, same, update, self._committed, entries), to=node)
         peer = self._peers.get(node)
         if peer is not None and not same and _lacks(mine, ask.state_vector):
             self._miss(node, peer, "digest")
@@ -393,7 +403,7 @@ class Exchange:
         mine = await document.digest()
         vector = mine.state_vector if len(mine.state_vector) <= MAX_VECTOR_BYTES else b""
         presence = self._room.awareness.digest()
-        self._publish(Kind.DIGEST, PeerDigest(mine.hash, vector, presence, self._through))
+        self._publish(Kind.DIGEST, PeerDigest(mine.hash, vector, presence, self._committed))
 
     def _run(self, errand: Errand) -> None:
         """Do it in the pump's next turn. What another node sent may be wrong, and must not end the room."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from collab.errors import CloseCode, CollabError, DocumentQuarantined, Draining
+from collab.node.beat import Beat
 from collab.node.cluster import Cluster, ClusterTimes
 from collab.node.compactor import Compactor
 from collab.node.connections import ConnectionLimits, ConnectionManager
@@ -121,6 +122,7 @@ class Hub:
             recorder=self.recorder,
             compactor=self.compactor,
             connections=self.connections,
+            beat=Beat(),
             counters=self.counters,
             limits=limits.room,
             heard_of=self.cluster.heard_of,

@@ -41,6 +41,7 @@ from collab.room import (
     Saved,
     Send,
     Session,
+    Withdraw,
 )
 
 if TYPE_CHECKING:
@@ -87,7 +88,10 @@ class LiveRoom:
             self._room,
             self._document,
             around.counters,
+            around.beat,
+            fast=self._limits.show_plain_at_once,
             outbox=lambda session: around.connections.outbox(name, session),
+            show=self._show,
             perform=self._perform,
             perform_together=self._perform_together,
             pace=self._pace,
@@ -333,15 +337,38 @@ class LiveRoom:
                 case Broadcast(message, except_):
                     self._around.connections.fan_out(self.name, self._frame(message), except_)
                 case Record(receipt):
-                    self._unsaved.add(receipt, self._around.recorder.record(self, receipt))
+                    self._record(receipt)
                 case Publish(message, receipt):
-                    self._exchange.tell_update(message.update, self._unsaved.number(receipt), len(receipt.updates))
+                    self._exchange.tell_update(message.update, self._number(receipt), len(receipt.updates))
                 case Echo(message, authors):
                     self._around.connections.send_to(self.name, self._frame(message), authors)
                 case Send(session, message):
                     self._send(session, message)
                 case _:
                     self._perform_rarer(effect)
+
+    def _show(self, proposal: Proposal) -> Receipt:
+        """Show one plain update. Hot path."""
+        receipt, effects = self._room.shown(proposal)
+        for effect in effects:
+            if type(effect) is Broadcast:
+                self._around.connections.fan_out(self.name, self._frame(effect.message), effect.except_)
+            else:
+                self._perform((effect,))
+        return receipt
+
+    def _number(self, receipt: Receipt) -> int:
+        """Number of a receipt's first log entry; reserved when it has none yet."""
+        number = self._unsaved.number(receipt)
+        if number is None:
+            number = self._around.recorder.reserve(len(receipt.updates))
+            self._unsaved.reserve(receipt, number)
+        return number
+
+    def _record(self, receipt: Receipt) -> None:
+        number = self._number(receipt)
+        self._unsaved.add(receipt, number)
+        self._around.recorder.record(self, receipt, number)
 
     def _perform_together(self, effects: Sequence[Effect]) -> None:
         """Perform effects of which several are broadcasts, none of which follows on another effect."""
@@ -356,6 +383,8 @@ class LiveRoom:
         match effect:
             case Saved(receipt):
                 self._saved(receipt)
+            case Withdraw(receipt):
+                self._exchange.withdraw(self._unsaved.withdraw(receipt))
             case PublishAwareness(entries):
                 self._exchange.tell_awareness(entries)
             case Answer():
@@ -400,9 +429,8 @@ class LiveRoom:
             outbox.connection.close(effect.code)
 
     def _pace(self) -> float:
-        """Seconds between two turns. Where a crowd and other nodes write, one turn for several updates saves a lot."""
-        crowded = len(self._room.sessions) > self._limits.crowd and self._exchange.has_peers
-        return self._limits.pace if crowded else 0.0
+        """Seconds between two turns. Where a crowd writes, one turn for several updates saves a lot."""
+        return self._limits.pace if len(self._room.sessions) > self._limits.crowd else 0.0
 
     # awareness, and bounds
 

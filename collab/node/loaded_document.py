@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from collab.engine.port import Integration, Outcome, Verdict
-from collab.errors import CloseCode, DocumentQuarantined, EngineDied, StoreUnavailable
+from collab.errors import CloseCode, CollabError, DocumentQuarantined, EngineDied, StoreUnavailable
+from collab.node.known_clocks import KnownClocks
 from collab.node.outbox import Frame
 from collab.node.whole import Whole
 from collab.protocol.dialects.y_websocket import encode
@@ -73,6 +74,8 @@ class LoadedDocument:
         self._deaths: list[float] = []
         self._killers: list[float] = []
         self._whole = Whole()
+        self.clocks = KnownClocks()
+        """What makes an update of it plain."""
         self._poison: set[bytes] = set()
         """Rows of the log that kill engines, and are left out."""
 
@@ -97,8 +100,33 @@ class LoadedDocument:
         except EngineDied:
             self._loaded = False
             return None
-        self._whole.integrated(answer.merged)
+        self._learn(updates, answer)
         return answer
+
+    def follow(self, updates: Sequence[bytes], done: Callable[[Sequence[Outcome] | CollabError], None]) -> None:
+        """Integrate what was shown before, past any task. Only while ``loaded``.
+
+        ``done`` gets the outcomes, or what went wrong; after `EngineDied` the updates are given to `integrate`.
+        """
+        self._state_vector = self._digest = None
+
+        def followed(answer: Integration | CollabError) -> None:
+            if isinstance(answer, CollabError):
+                self._loaded = self._loaded and not isinstance(answer, EngineDied)
+                done(answer)
+                return
+            self.clocks.integrated(answer)
+            for update in updates:
+                self._whole.integrated(update)
+            done(answer.outcomes)
+
+        self._engine.follow(self._name, updates, followed)
+
+    def _learn(self, updates: Sequence[bytes], answer: Integration) -> None:
+        self._whole.integrated(answer.merged)
+        self.clocks.integrated(answer)
+        for update in updates:
+            self.clocks.note(update)
 
     async def integrate_alone(self, update: bytes) -> Integration:
         """Integrate one update of a batch that was lost; the one that kills the engine is refused.
@@ -121,7 +149,7 @@ class LoadedDocument:
 
         self._state_vector = self._digest = None
         answer = await self._insist(attempt)
-        self._whole.integrated(answer.merged)
+        self._learn((update,), answer)
         return answer
 
     async def probe(self, updates: Sequence[bytes]) -> Integration:
@@ -209,6 +237,7 @@ class LoadedDocument:
         if loaded.refused:
             log.error("poison_rows_left_out", document=self._name, rows=len(loaded.refused))
         self._whole.forget()
+        self.clocks.loaded(loaded.state_vector)
         self._state_vector = self._last_vector = loaded.state_vector
         self._digest = None
         self._loaded = True

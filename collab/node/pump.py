@@ -1,8 +1,8 @@
 """A room's pump: the only one that talks to the engine about its document, one batch at a time.
 
 While a batch is with the engine, whatever arrives gathers; the next batch takes it all. So an idle room answers at once
-and a busy one batches by itself. A paced room also lets some time pass between two turns; what gathers, from here and
-from other nodes, then reaches every session in one write. `LiveRoom` feeds it and performs the effects it brings back.
+and a busy one batches by itself. What may be shown before the engine has it (`ahead`) goes there with the node's next
+beat, past the task that does all the rest. `LiveRoom` feeds it and performs the effects it brings back.
 """
 
 from __future__ import annotations
@@ -11,45 +11,27 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from collab.engine.port import Verdict
-from collab.errors import CloseCode, MalformedMessage
+from collab.engine.port import Integration, Verdict
+from collab.errors import CloseCode, CollabError, EngineDied, MalformedMessage
+from collab.node.ahead import Ahead, Heard, Shown
 from collab.node.loaded_document import LoadedDocument
 from collab.node.outbox import Flow, Outbox
 from collab.node.slow_readers import SlowReaders
 from collab.protocol.peers import PeerUpdate
-from collab.room import Answer, Disconnect, Integrated, Proposal, Room, Session
+from collab.room import Answer, Disconnect, Integrated, Proposal, Receipt, Record, Room, Session, Withdraw
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from collab.engine.port import Integration
+    from collab.engine.port import Outcome
+    from collab.node.beat import Beat
     from collab.node.counters import Counters
     from collab.room import Effect
-
-FOLLOW_WITHIN = 0.01
-"""Seconds until the engine has what was shown without it. More would gather more of it for one trip; a document that is
-asked for meanwhile has it first in any case."""
 
 ANSWERED_BYTES = 4 * 1024 * 1024
 """Written to people who join before the turn ends, if there is more: writing this takes a few milliseconds."""
 
-SHOWN_AT_ONCE = 8
-"""More updates of other nodes than this are merged by the engine before they are shown."""
-
 Errand = Callable[[LoadedDocument], Awaitable[None]]
-
-
-class _Heard:
-    """Something of another node."""
-
-    __slots__ = ("origin", "shown", "update")
-
-    def __init__(self, update: bytes, origin: tuple[str, PeerUpdate] | None = None) -> None:
-        self.update = update
-        self.origin = origin
-        """Who sent it; None for a row of the log."""
-        self.shown = False
-        """Whether this node's sessions were shown it before the engine had it."""
 
 
 class Pump:
@@ -60,40 +42,64 @@ class Pump:
         room: Room,
         document: LoadedDocument,
         counters: Counters,
+        beat: Beat,
         *,
+        fast: bool,
         outbox: Callable[[Session], Outbox | None],
+        show: Callable[[Proposal], Receipt],
         perform: Callable[[Sequence[Effect]], None],
         perform_together: Callable[[Sequence[Effect]], None],
         pace: Callable[[], float],
         failed: Callable[[Exception], None],
         rested: Callable[[], None],
     ) -> None:
-        """``perform_together`` writes several broadcasts at once; ``pace`` says how long to wait from turn to turn;
-        ``failed`` is told of an error that ends the room, ``rested`` whenever nothing is left to do."""
+        """``fast`` lets plain updates be shown before the engine has them. ``perform_together`` writes several
+        broadcasts at once, ``show`` one plain update; ``pace`` says how long to wait from turn to turn; ``failed`` is
+        told of an error that ends the room, ``rested`` whenever nothing is left to do."""
         self._room = room
         self._document = document
         self._counters = counters
+        self._beat = beat
+        self._fast = fast
         self._outbox = outbox
         self._perform = perform
         self._perform_together = perform_together
-        self._pace = pace
         self._failed = failed
         self._rested = rested
+        self._loop = asyncio.get_running_loop()
+        self._ahead = Ahead(
+            room,
+            document.clocks,
+            counters,
+            self._loop,
+            show=show,
+            perform=perform_together,
+            pace=pace,
+            may_show_heard=self._may_show_heard,
+            refer=self._refer,
+            merge=self._bring,
+            follow=self._follow_soon,
+        )
         self._proposals: list[Proposal] = []
-        self._heard: list[_Heard] = []
-        self._heard_due = False
-        """Whether the engine should have what was heard now."""
-        self._following: asyncio.TimerHandle | None = None
-        """Makes it due, when all that was heard is shown."""
-        self._showing = False
-        """Whether `_show_heard_alone` is about to be called."""
-        self._next_turn = 0.0
+        self._judging = False
+        """Whether proposals are with the engine now."""
+        self._following = False
+        """Whether `_follow` will be called with the next beat."""
+        self._under_way: list[Shown] = []
+        """What was shown and is with the engine now, past the task."""
+        self._noted: list[Callable[[], None]] = []
+        """To be noted when it is back."""
+        self._followed_wait: asyncio.Future[None] | None = None
+        """Set when the next turn waits for that."""
+        self._ahead_due = False
+        """Whether the next turn should bring the engine what was shown or heard."""
+        self._ahead_killed = False
+        """Whether the engine died with it: then it is brought one by one."""
         self._errands: list[Errand] = []
         self._afterwards: list[Callable[[], None]] = []
         self._asks: dict[Session, Answer] = {}
         self._greets: dict[Session, None] = {}
         self._slow_readers = SlowReaders(room, document, counters)
-        self._loop = asyncio.get_running_loop()
         self._sleeper: asyncio.Future[None] | None = None
         self._working = False
         self._stopping = False
@@ -121,73 +127,41 @@ class Pump:
     @property
     def resting(self) -> bool:
         """Whether no update waits or is under way."""
-        return self._ended or not (self._proposals or self._heard or self._working)
+        return self._ended or not (self._proposals or self._ahead or self._under_way or self._working)
 
     def propose(self, proposal: Proposal) -> None:
-        """Put an update of a session into the next batch."""
-        self._proposals.append(proposal)
+        """Show an update of a session if it is plain, else put it into the next batch. Hot path."""
         self.waiting_bytes += len(proposal.update)
+        in_order = not (self._proposals or self._judging or self._slow_readers.behind)
+        if not (in_order and self._fast and not proposal.probe and not self._stopping and self._ahead.take(proposal)):
+            self._proposals.append(proposal)
+            self._wake()
+
+    def _refer(self, proposals: list[Proposal]) -> None:
+        """Let the engine see these first, plain as they are."""
+        self._proposals += proposals
         self._wake()
 
     def hear(self, node: str, message: PeerUpdate) -> None:
-        """Another node took this from its sessions: show it, and let the engine have it within `FOLLOW_WITHIN`.
+        """Another node took this from its sessions: show it, and let the engine have it with the next beat.
 
-        The other node's engine has checked it, so nobody need wait for ours. What comes in a burst is merged first,
-        and while a session is behind nothing is shown that a diff for it might not hold.
+        The other node's engine has checked it, or finds it plain, so nobody need wait for ours. What comes in a burst
+        is merged first, and while a session is behind nothing is shown that a diff for it might not hold.
         """
-        self._heard.append(_Heard(message.update, (node, message)))
-        if not self._showing:
-            self._showing = True
-            pause = self._next_turn - self._loop.time()
-            if pause > 0:
-                self._loop.call_later(pause, self._show_heard_alone)
-            else:
-                self._loop.call_soon(self._show_heard_alone)
+        self._ahead.hear(Heard(message.update, (node, message)))
 
-    def _show_heard_alone(self) -> None:
-        """Show what was heard without the engine, unless a turn is about to do it or has done it."""
-        self._showing = False
-        unshown = [item for item in self._heard if not item.shown]
-        if not unshown or self._stopping:
-            return
-        if (
-            self._working
-            or self._heard_due
-            or self._proposals
-            or self._slow_readers.behind
-            or len(unshown) > SHOWN_AT_ONCE
-        ):
-            self._follow()
-            return
-        self._keep_pace()
-        self._perform_together(self._show(unshown))
-        if self._following is None:
-            self._following = self._loop.call_later(FOLLOW_WITHIN, self._follow)
-
-    def _show(self, unshown: Iterable[_Heard]) -> list[Effect]:
-        effects: list[Effect] = []
-        for item in unshown:
-            item.shown = True
-            effects += self._room.heard(item.update)
-            if item.origin is not None:
-                self._room.brought(*item.origin, self._loop.time())
-        return effects
-
-    def _follow(self) -> None:
-        """Let the engine have what was heard."""
-        if self._following is not None:
-            self._following.cancel()
-            self._following = None
-        self._heard_due = True
-        self._wake()
-
-    def _keep_pace(self) -> None:
-        self._next_turn = self._loop.time() + self._pace()
+    def _may_show_heard(self) -> bool:
+        return not (self._working or self._ahead_due or self._proposals or self._slow_readers.behind or self._stopping)
 
     def hear_rows(self, updates: Iterable[bytes]) -> None:
         """Put rows of the log into the next batch."""
-        self._heard += (_Heard(update) for update in updates)
-        self._follow()
+        self._ahead.hear_rows([Heard(update) for update in updates])
+        self._bring()
+
+    def _bring(self) -> None:
+        """Let the next turn bring the engine what was shown or heard."""
+        self._ahead_due = True
+        self._wake()
 
     def run(self, errand: Errand) -> None:
         """Do something with the document in the next turn, after what waits has been integrated."""
@@ -195,8 +169,8 @@ class Pump:
         self._wake()
 
     def afterwards(self, note: Callable[[], None]) -> None:
-        """Note something once all that was heard before is integrated and shown: now, or when a turn ends."""
-        if self._working or self._heard:
+        """Note something once all that was heard before is integrated and shown: now, or when it is."""
+        if self._working or self._ahead or self._under_way:
             self._afterwards.append(note)
         else:
             note()
@@ -227,33 +201,121 @@ class Pump:
         self._greets.pop(session, None)
         self._slow_readers.drop(session)
 
+    # what was shown ahead of the engine
+
+    def _follow_soon(self) -> None:
+        if not self._following:
+            self._following = True
+            self._beat.soon(self._follow)
+
+    def _follow(self) -> None:
+        """Bring the engine what was shown; a turn does it when there is one, or when more than that waits."""
+        self._following = False
+        if self._working or self._under_way or self._ahead.unshown or not self._document.loaded or self._stopping:
+            self._bring()
+            return
+        shown = self._ahead.take_shown()
+        if shown:
+            self._under_way = shown
+            self._noted, self._afterwards = self._afterwards, []
+            self._document.follow([item.update for item in shown], self._followed)
+
+    def _followed(self, outcomes: Sequence[Outcome] | CollabError) -> None:
+        shown, self._under_way = self._under_way, []
+        notes, self._noted = self._noted, []
+        if self._ended:
+            return
+        try:
+            if isinstance(outcomes, EngineDied):
+                self._ahead.give_back(shown)
+                self._afterwards[:0] = notes
+                self._ahead_killed = True
+                self._bring()
+            elif isinstance(outcomes, CollabError):
+                raise outcomes
+            else:
+                self._settle(shown, outcomes)
+                for note in notes:
+                    note()
+        except Exception as error:
+            self._fail(error)
+        if self._followed_wait is not None and not self._followed_wait.done():
+            self._followed_wait.set_result(None)
+        elif self.resting:
+            self._rested()
+
+    def _settle(self, shown: Sequence[Shown], outcomes: Sequence[Outcome]) -> None:
+        """The engine has its say about what was shown: record it. What is not as it seemed goes the general way."""
+        effects: list[Effect] = []
+        otherwise: list[tuple[Proposal, Outcome]] = []
+        for item, outcome in zip(shown, outcomes, strict=True):
+            proposal, receipt = item.proposal, item.receipt
+            if proposal is None or receipt is None:
+                continue
+            if outcome.verdict is Verdict.INTEGRATED:
+                self._counters.updates[outcome.verdict.value] += 1
+                self.waiting_bytes -= len(proposal.update)
+                effects.append(Record(receipt))
+            else:
+                effects.append(Withdraw(receipt))
+                otherwise.append((proposal, outcome))
+        self._perform(effects)
+        for proposal, outcome in otherwise:
+            merged = proposal.update if outcome.verdict is Verdict.PENDING else None
+            self._integrated((proposal,), Integration((outcome,), merged))
+
+    async def _integrate_shown(self) -> None:
+        shown = self._ahead.take_shown()
+        if not shown:
+            return
+        answer = None
+        if not self._ahead_killed:
+            answer = await self._document.integrate([item.update for item in shown])
+        self._ahead_killed = False
+        if answer is not None:
+            self._settle(shown, answer.outcomes)
+            return
+        for item in shown:
+            self._settle((item,), (await self._document.integrate_alone(item.update)).outcomes)
+
+    # turns
+
     async def _run(self) -> None:
         while not self._stopping:
             if not self._has_work():
                 self._working = False
-                self._rested()
+                if not self._under_way:
+                    self._rested()
                 await self._sleep()
-            pause = self._next_turn - self._loop.time()
+            pause = self._ahead.pause
             if pause > 0:
                 await asyncio.sleep(pause)
-            self._keep_pace()
+            if self._under_way:
+                self._followed_wait = self._loop.create_future()
+                await self._followed_wait
+                self._followed_wait = None
+            self._ahead.keep_pace()
             self._working = True
             try:
                 await self._turn()
             except asyncio.CancelledError:
                 raise
             except Exception as error:
-                self._stopping = True
-                self._failed(error)
+                self._fail(error)
         self._working = False
         self._ended = True
         self._proposals.clear()
-        self._heard.clear()
+        self._ahead.clear()
         self._rested()
+
+    def _fail(self, error: Exception) -> None:
+        self._stopping = True
+        self._wake()
+        self._failed(error)
 
     def _has_work(self) -> bool:
         return bool(
-            self._proposals or self._heard_due or self._asks or self._greets or self._slow_readers.due or self._errands
+            self._proposals or self._ahead_due or self._asks or self._greets or self._slow_readers.due or self._errands
         )
 
     async def _sleep(self) -> None:
@@ -270,6 +332,7 @@ class Pump:
 
     async def _turn(self) -> None:
         afterwards, self._afterwards = self._afterwards, []
+        await self._integrate_shown()
         if self._slow_readers.due:
             for answer in await self._slow_readers.see_to():
                 self.ask(answer)
@@ -278,38 +341,43 @@ class Pump:
             greets, self._greets = self._greets, {}
             for session in greets:
                 self._perform(self._room.greet(session, vector))
+        # Whoever asks from here on is in the room, and sees what is shown meanwhile.
+        asks, self._asks = self._asks, {}
+        errands, self._errands = self._errands, []
         await self._integrate_all()
-        if self._asks:
-            await self._integrate_heard()
-            await self._answer_some()
-        if self._errands:
-            await self._integrate_heard()
-            errands, self._errands = self._errands, []
-            for errand in errands:
-                await errand(self._document)
-        if not self._heard:
+        if asks:
+            await self._answer_some(asks)
+        for errand in errands:
+            await errand(self._document)
+        if not self._ahead:
             afterwards += self._afterwards
             self._afterwards = []
         for note in afterwards:
             note()
 
     async def _integrate_all(self) -> None:
+        self._ahead_due = False
+        await self._integrate_shown()
         proposals, self._proposals = self._proposals, []
         probes = [proposal for proposal in proposals if proposal.probe]
         if probes:
             proposals = [proposal for proposal in proposals if not proposal.probe]
-        if self._heard and proposals and self._document.loaded:
-            # What is written here may follow on what was heard, and both travel to the engine together.
-            heard = self._take_heard()
-            updates = [proposal.update for proposal in proposals]
-            heard_answer, answer = await asyncio.gather(
-                self._document.integrate([item.update for item in heard]), self._document.integrate(updates)
-            )
-            await self._take(proposals, answer, await self._show_heard(heard, heard_answer))
-        else:
-            await self._integrate_heard()
-            if proposals:
-                await self._take(proposals, await self._document.integrate([one.update for one in proposals]))
+        self._judging = bool(proposals)
+        try:
+            if self._ahead.unshown and proposals and self._document.loaded:
+                # What is written here may follow on what was heard, and both travel to the engine together.
+                heard = self._ahead.take_heard()
+                updates = [proposal.update for proposal in proposals]
+                heard_answer, answer = await asyncio.gather(
+                    self._document.integrate([item.update for item in heard]), self._document.integrate(updates)
+                )
+                await self._take(proposals, answer, await self._show_heard(heard, heard_answer))
+            else:
+                await self._integrate_heard()
+                if proposals:
+                    await self._take(proposals, await self._document.integrate([one.update for one in proposals]))
+        finally:
+            self._judging = False
         await self._probe(probes)
 
     async def _take(
@@ -332,26 +400,15 @@ class Pump:
             self._perform(effects)
         self._counters.broadcast_s.observe(self._loop.time() - proposals[0].arrived_at)
 
-    def _take_heard(self) -> list[_Heard]:
-        heard, self._heard, self._heard_due = self._heard, [], False
-        if self._following is not None:
-            self._following.cancel()
-            self._following = None
-        return heard
-
     async def _integrate_heard(self) -> None:
-        """Until nothing is left: who is answered now was not in the room when it was shown."""
-        while self._heard:
-            heard = self._take_heard()
+        heard = self._ahead.take_heard()
+        if heard:
             answer = await self._document.integrate([item.update for item in heard])
             self._perform_together(await self._show_heard(heard, answer))
-        self._heard_due = False
 
-    async def _show_heard(self, heard: Sequence[_Heard], answer: Integration | None) -> list[Effect]:
-        """What shows it, if it is not shown yet."""
+    async def _show_heard(self, heard: Sequence[Heard], answer: Integration | None) -> list[Effect]:
+        """What shows it."""
         answers = [answer] if answer else [await self._document.integrate_alone(item.update) for item in heard]
-        if any(item.shown for item in heard):
-            return self._show(item for item in heard if not item.shown)
         effects: list[Effect] = []
         for answer in answers:
             effects += self._room.heard(answer.merged)
@@ -393,13 +450,14 @@ class Pump:
             self.waiting_bytes -= len(proposal.update)
             self._perform(self._room.probed(proposal, holds_new=outcome.verdict is not Verdict.REDUNDANT))
 
-    async def _answer_some(self) -> None:
+    async def _answer_some(self, asks: dict[Session, Answer]) -> None:
         """Answer until `ANSWERED_BYTES` are written; the others' turn comes after what was typed meanwhile."""
         written = 0
-        while self._asks and written < ANSWERED_BYTES:
-            session = next(iter(self._asks))
-            written += await self._answer(self._asks.pop(session))
-        if self._asks:
+        while asks and written < ANSWERED_BYTES:
+            session = next(iter(asks))
+            written += await self._answer(asks.pop(session))
+        if asks:
+            self._asks = {**asks, **self._asks}
             await asyncio.sleep(0)
 
     async def _answer(self, ask: Answer) -> int:

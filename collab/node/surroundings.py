@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from collab.bus.port import Bus
     from collab.engine.port import Engine
+    from collab.node.beat import Beat
     from collab.node.cluster import ClusterTimes
     from collab.node.compactor import Compactor
     from collab.node.connections import ConnectionManager
@@ -30,6 +31,8 @@ class RoomLimits:
     max_awareness_bytes: int = 8 * 1024
     keep_alive_every: float = 10.0
     awareness_expires_after: float = 30.0
+    show_plain_at_once: bool = True
+    """Whether plain updates are shown before the engine has them."""
     presence: PresenceRate = field(default_factory=PresenceRate)
     crowd: int = 8
     """A room with more sessions than this that other nodes share keeps a `pace`. Guessed."""
@@ -50,6 +53,7 @@ class Surroundings:
     recorder: Recorder
     compactor: Compactor
     connections: ConnectionManager
+    beat: Beat
     counters: Counters
     limits: RoomLimits
     heard_of: Callable[[str], None]

@@ -17,6 +17,8 @@ class Unsaved:
         self.bytes = 0
         """Of their updates."""
         self._numbers: dict[Receipt, int] = {}
+        self._reserved: dict[Receipt, int] = {}
+        """Of receipts that will be recorded when the engine has what people are shown already."""
 
     def __bool__(self) -> bool:
         """Whether there are any."""
@@ -24,12 +26,21 @@ class Unsaved:
 
     def add(self, receipt: Receipt, number: int) -> None:
         """A receipt was recorded; ``number`` names its first log entry."""
+        self._reserved.pop(receipt, None)
         self._numbers[receipt] = number
         self.bytes += _size(receipt)
 
-    def number(self, receipt: Receipt) -> int:
-        """Number of its first log entry."""
-        return self._numbers[receipt]
+    def reserve(self, receipt: Receipt, number: int) -> None:
+        """A receipt will be recorded, under this number."""
+        self._reserved[receipt] = number
+
+    def withdraw(self, receipt: Receipt) -> int | None:
+        """It will not be recorded; gives the number that was reserved."""
+        return self._reserved.pop(receipt, None)
+
+    def number(self, receipt: Receipt) -> int | None:
+        """Number of its first log entry, if it has one yet."""
+        return self._numbers.get(receipt) or self._reserved.get(receipt)
 
     def committed(self, receipt: Receipt) -> int | None:
         """It is in the log; gives its number, or None when it was given up before."""
@@ -45,6 +56,7 @@ class Unsaved:
     def give_up(self) -> None:
         """The document is deleted: nothing of it will ever be in the log."""
         self._numbers.clear()
+        self._reserved.clear()
         self.bytes = 0
 
 

@@ -37,13 +37,21 @@ def read_keystroke(data: bytes) -> Parts | None:
     if typed := read_typed(data):
         client, clock, end, needs = typed
         return {client: [(clock, end)]}, needs, {}
-    if erased := _match_erased(data):
-        client_id, first, length = erased.groups()
-        clock = read_uint(first, 0)[0]
-        end = clock + read_uint(length, 0)[0]
-        if clock < end <= MAX_CLOCK:
-            return {}, {}, {_client_of(client_id): [(clock, end)]}
+    if erased := read_erased(data):
+        client, clock, end = erased
+        return {}, {}, {client: [(clock, end)]}
     return None
+
+
+def read_erased(data: bytes) -> tuple[int, int, int] | None:
+    """Return whose clocks ``data`` deletes, from which on and up to which, or None when it is not just one range."""
+    erased = _match_erased(data)
+    if erased is None:
+        return None
+    client_id, first, length = erased.groups()
+    clock = read_uint(first, 0)[0]
+    end = clock + read_uint(length, 0)[0]
+    return (_client_of(client_id), clock, end) if clock < end <= MAX_CLOCK else None
 
 
 def read_typed(data: bytes) -> Typed | None:

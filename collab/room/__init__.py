@@ -20,6 +20,7 @@ from collab.room.effects import (
     Record,
     Saved,
     Send,
+    Withdraw,
 )
 from collab.room.foreign import Foreign, ForeignUpdate
 from collab.room.room import Room
@@ -48,4 +49,5 @@ __all__ = [
     "Saved",
     "Send",
     "Session",
+    "Withdraw",
 ]

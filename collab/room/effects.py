@@ -116,9 +116,16 @@ class Record:
 
 @value()
 class Publish:
-    """Hand what was just recorded to the other nodes."""
+    """Hand what was just recorded, or is shown before it is, to the other nodes."""
 
     message: Update
+    receipt: Receipt
+
+
+@value()
+class Withdraw:
+    """A receipt that was published will not be recorded."""
+
     receipt: Receipt
 
 
@@ -146,4 +153,17 @@ class Disconnect:
     """For the log, never for the client."""
 
 
-Effect = Greet | Answer | Integrate | Send | Broadcast | Echo | Record | Publish | PublishAwareness | Saved | Disconnect
+Effect = (
+    Greet
+    | Answer
+    | Integrate
+    | Send
+    | Broadcast
+    | Echo
+    | Record
+    | Publish
+    | Withdraw
+    | PublishAwareness
+    | Saved
+    | Disconnect
+)

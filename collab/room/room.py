@@ -176,6 +176,19 @@ class Room:
         yield Record(receipt)
         yield Publish(merged, receipt)
 
+    def shown(self, proposal: Proposal) -> tuple[Receipt, list[Effect]]:
+        """Show a plain update before the engine has it (SPEC R15). The receipt is recorded when it has."""
+        session, message = proposal.session, Update(proposal.update)
+        receipt = Receipt(
+            updates=((proposal.update, session.identity.subject),),
+            writes=((session, proposal.number),),
+            arrived_at=proposal.arrived_at,
+            echo=message,
+            after=self.foreign.newest,
+        )
+        session.asked_again = False
+        return receipt, [self._show(message, frozenset((session,))), Publish(message, receipt)]
+
     def _show(self, message: Update, except_: frozenset[Session] = frozenset()) -> Broadcast:
         """Broadcast now, but in order: who still waits for a batch it shares gets this one behind it (SPEC R12)."""
         if not self._holding:

@@ -152,6 +152,7 @@ def _limits(settings: Settings) -> HubLimits:
     return HubLimits(
         connections=ConnectionLimits(per_node=settings.max_sessions, per_room=settings.max_sessions_per_room),
         room=RoomLimits(
+            show_plain_at_once=settings.isolation == "fast",
             unsaved_bytes=settings.unsaved_bytes_per_room,
             unsaved_bytes_per_node=settings.unsaved_bytes,
             max_awareness_bytes=settings.max_awareness_bytes,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from collab.engine.inline import InlineEngine
-from collab.engine.port import Diff, Digest, Folded, Integration, Job, Loaded
+from collab.engine.port import Diff, Digest, Folded, Followed, Integration, Job, Loaded
 from collab.errors import EngineDied
 
 if TYPE_CHECKING:
@@ -40,6 +40,17 @@ class MortalEngine:
     async def integrate(self, document: str, updates: Sequence[bytes], *, probe: bool = False) -> Integration:
         await self._turn(document)
         return await self.inner.integrate(document, updates, probe=probe)
+
+    def follow(self, document: str, updates: Sequence[bytes], done: Followed) -> None:
+        async def integrate() -> None:
+            try:
+                await self._turn(document)
+            except EngineDied as died:
+                done(died)
+            else:
+                self.inner.follow(document, updates, done)
+
+        self._world.loop.create_task(integrate())
 
     async def diff(self, document: str, state_vector: bytes) -> Diff:
         await self._turn(document)

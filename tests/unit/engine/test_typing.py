@@ -64,12 +64,16 @@ class Witness:
         self._replica.load([inserted("ab", client=client) for client in (1, 2)], ignore_progress)
 
     def integrate(self, updates: list[bytes]) -> tuple[Integration, UpdateScan, bytes, bytes] | None:
-        """What it answers, holds, keeps waiting and hashes to; None when native code panics."""
+        """What it answers, holds, keeps waiting and hashes to; None when native code panics.
+
+        Clocks are told only where one typed string does not tell them by itself.
+        """
         try:
             answer = self._replica.integrate(updates, ignore_progress)
         except NativePanic:
             return None
         waiting = b"".join(sorted(entry.update for entry in self._replica._integrator.waiting))
+        answer = Integration(answer.outcomes, answer.merged)
         return answer, scan_update(self._replica.full_update()), waiting, self._replica.digest().hash
 
     def close(self) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pycrdt
 
 from collab.engine.inline import InlineEngine
-from collab.engine.port import Diff, Digest, Integration, Loaded
-from collab.errors import EngineDied, StoreUnavailable
+from collab.engine.port import Diff, Digest, Followed, Integration, Loaded
+from collab.errors import CollabError, EngineDied, StoreUnavailable
 from collab.store import MemoryStore
 from collab.store.port import ROW_WAIT_S, Appended, LogEntry, Stored
 
@@ -107,6 +107,15 @@ class DeadlyEngine(InlineEngine):
             if self.poison in update:
                 raise self.die(index)
         return await super().integrate(document, updates, probe=probe)
+
+    def follow(self, document: str, updates: Sequence[bytes], done: Followed) -> None:
+        async def integrate() -> None:
+            try:
+                done(await self.integrate(document, updates))
+            except CollabError as error:
+                done(error)
+
+        self.following = asyncio.create_task(integrate())
 
     async def diff(self, document: str, state_vector: bytes) -> Diff:
         self._check(document)
