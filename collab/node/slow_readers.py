@@ -95,4 +95,4 @@ class SlowReaders:
         diff = await self._document.diff(vector or EMPTY_STATE_VECTOR)
         outbox.catch_up()
         outbox.write(Frame(encode(Update(diff.update))))
-        outbox.write(Frame(encode(Awareness(self._room.awareness.all()))))
+        outbox.write(Frame(encode(Awareness(self._room.awareness.known()))))

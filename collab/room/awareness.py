@@ -163,6 +163,10 @@ class AwarenessTable:
             if entry.state is not None
         )
 
+    def known(self) -> tuple[AwarenessEntry, ...]:
+        """Everybody present and, removed, who left within `REMOVED_KEPT_FOR`: for a session that was not told."""
+        return tuple(map(self._shown, self._entries))
+
     def _only_news(self, entries: Iterable[AwarenessEntry]) -> AwarenessEntry | None:
         """The one entry that repeats nothing known; a client told of its own removal answers with others' too."""
         news = [entry for entry in entries if entry.state is not None and self._is_newer(entry)]

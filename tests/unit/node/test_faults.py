@@ -9,7 +9,7 @@ import pytest
 from collab.errors import CloseCode, DocumentQuarantined, MalformedMessage
 from collab.node import HubLimits, RoomLimits
 from collab.node.outbox import MAX_SMALL_BYTES, Flow
-from collab.protocol.messages import SyncStatus, SyncStep1, SyncStep2, Update
+from collab.protocol.messages import Awareness, AwarenessEntry, SyncStatus, SyncStep1, SyncStep2, Update
 from collab.store.port import LogEntry
 from tests.unit.node.conftest import Build, Client
 from tests.unit.node.support import DeadlyEngine, FlakyStore, Writer, text_of
@@ -22,6 +22,11 @@ async def content(client: Client) -> str:
     answer = await client.connection.receives(SyncStep2)
     assert isinstance(answer, SyncStep2)
     return text_of(answer.update)
+
+
+def told(client: Client) -> list[AwarenessEntry]:
+    """Everything a client was told about anybody's presence."""
+    return [e for message in client.connection.messages if isinstance(message, Awareness) for e in message.entries]
 
 
 async def test_e1_an_engine_that_dies_in_a_batch_loses_nothing_and_closes_nobody(build: Build) -> None:
@@ -152,6 +157,24 @@ async def test_n5_a_slow_reader_gets_one_diff_and_equals_the_others(build: Build
     assert sum(isinstance(message, Update) for message in slow.connection.messages[written:]) == 1
     ann.send(Update(writer.type("!")))
     await slow.connection.until(lambda: text_of(*slow.connection.updates()).endswith("!"))
+
+
+async def test_n5_a_slow_reader_learns_who_left_while_it_was_behind(build: Build) -> None:
+    hub = build()
+    ann, ben = await Client(hub, "ann").enter(), await Client(hub, "ben").enter()
+    slow = await Client(hub, "slow").enter()
+    ann.send(Awareness((AwarenessEntry(7, 4, b"{}"),)))
+    ben.send(Awareness((AwarenessEntry(8, 1, b"{}"),)))
+    await slow.connection.until(lambda: {7, 8} <= {entry.client for entry in told(slow)})
+    slow.outbox.over_bound()
+    while slow.outbox.flow is not Flow.BEHIND:
+        await asyncio.sleep(0)
+    ann.leave()
+    await ben.connection.until(lambda: AwarenessEntry(7, 4, None) in told(ben))
+    assert AwarenessEntry(7, 4, None) not in told(slow)
+    slow.outbox.drained()
+    await slow.connection.until(lambda: AwarenessEntry(7, 4, None) in told(slow))
+    assert told(slow)[-1] == AwarenessEntry(8, 1, b"{}")
 
 
 async def test_n5_a_reader_that_drains_before_the_room_noticed_misses_nothing(build: Build) -> None:

@@ -250,6 +250,17 @@ def test_a4_nobody_takes_over_the_client_of_another_user_on_another_node() -> No
     assert shown(table) == {1: (3, b'{"user":"ann"}')}
 
 
+def test_n5_who_left_is_known_for_as_long_as_anybody_may_show_it() -> None:
+    table, ann = AwarenessTable(), session()
+    table.receive(ann, [entry(1, 4)], 0)
+    table.receive_from_node("other", [peer(2, 3)], 0)
+    table.leave(ann, 1)
+    assert table.known() == (entry(1, 4, None), entry(2, 3))
+    table.receive_from_node("other", [peer(2, 4)], 1 + REMOVED_KEPT_FOR)
+    table.expire(1.1 + REMOVED_KEPT_FOR)
+    assert table.known() == (entry(2, 4),)
+
+
 def test_a6_a_client_that_answers_its_removal_with_others_entries_is_shown() -> None:
     table, ann = AwarenessTable(), session(joined_at=0)
     table.receive_from_node("old", [peer(1, 7, subject="ann"), peer(2, 3)], 1)
