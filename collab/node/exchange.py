@@ -59,6 +59,9 @@ SLOWER = 5
 FRUITLESS_IS_WRONG = 10
 """So many such answers in a row are reported as an error."""
 
+ANSWERED_WITHIN = 5.0
+"""Seconds in which a room says something after everybody was asked; one that does not has been closed. Guessed."""
+
 LATE_BY = 1.0
 """Seconds over which rooms that lost their bus spread their questions."""
 
@@ -387,6 +390,8 @@ class Exchange:
                 del self._peers[node]
             elif peer.missed is not None:
                 self._miss(node, peer, peer.missed)
+            if self._has_closed(peer, now):
+                self._room.awareness.node_gone(node, now)
         if self._ask_everybody_at is not None and now >= self._ask_everybody_at and self._begun:
             self._ask_everybody_at = None
             self._alone_for = 0
@@ -398,6 +403,11 @@ class Exchange:
         elif self._counters.nodes and now >= self._digest_at and self._begun:
             # Two rooms whose questions were both lost would never know of each other.
             self._ask_everybody("alone")
+
+    def _has_closed(self, peer: Peer, now: float) -> bool:
+        """Whether the other room is no more. Its last words may be lost, and then no digest of it ever says so."""
+        unanswered = peer.heard_at < self._asked_everybody_at < now - ANSWERED_WITHIN
+        return unanswered and self._ask_everybody_at is None and self._bus.connected
 
     async def _tell_digest(self, document: LoadedDocument) -> None:
         mine = await document.digest()

@@ -24,6 +24,7 @@ REGRESSIONS: dict[int, str] = {
     2021241: "an answer given before a hole was taken to fill it, and rows nobody here had heard counted as known",
     2010916: "an update that came after a room had ended kept it, and its document was never opened again",
     1264: "a node whose ALIVEs were all lost was never declared dead, and its presence stayed",
+    4013860: "a room closed while the bus was away, its node lived, and who had left it stayed shown elsewhere",
     6121042: "a slow reader that caught up was told who is present, and not who had left meanwhile",
     6235870: "the same, when another node's answer had taken somebody away",
 }

@@ -6,9 +6,11 @@ import asyncio
 import dataclasses
 from collections.abc import Callable
 
+import pytest
+
 from collab.bus import Envelope, Kind, MemoryBus
 from collab.errors import CloseCode
-from collab.node import Hub, HubLimits, RoomLimits
+from collab.node import Hub, HubLimits, RoomLimits, exchange
 from collab.node.cluster import ClusterTimes
 from collab.protocol.messages import Awareness, AwarenessEntry, SyncStatus, SyncStep2, Update
 from collab.store import MemoryStore
@@ -45,7 +47,13 @@ class LossyBus(MemoryBus):
 class World:
     """Two nodes."""
 
-    def __init__(self, build: Build, times: ClusterTimes = QUICK, room: RoomLimits = RoomLimits()) -> None:  # noqa: B008
+    def __init__(
+        self,
+        build: Build,
+        times: ClusterTimes = QUICK,
+        room: RoomLimits = RoomLimits(),  # noqa: B008
+        unload_after: float = 3600.0,
+    ) -> None:
         self.bus = LossyBus()
         self.store = MemoryStore()
         self.logs: list[FlakyLog] = []
@@ -55,7 +63,7 @@ class World:
             store = MemoryStore()
             store.documents, store.snapshots, store.log = self.store.documents, self.store.snapshots, log  # type: ignore[assignment]
             self.logs.append(log)
-            limits = HubLimits(cluster=times, room=room, unload_after=3600)
+            limits = HubLimits(cluster=times, room=room, unload_after=unload_after)
             self.nodes.append(build(store=store, bus=self.bus, limits=limits))
 
     async def enter(self, node: int, name: str, document: str = "d") -> Client:
@@ -249,6 +257,24 @@ async def test_n12_a_node_that_falls_silent_takes_its_presence_and_leaves_its_up
     world.bus.cut = set()
     await until(lambda: 7 in present(ben))
     world.logs[0].gate.set()
+
+
+async def test_n12_a_room_that_closed_unheard_while_the_bus_was_away_takes_its_presence(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "ANSWERED_WITHIN", 0.5)
+    world = World(build, NO_ADOPTION, unload_after=0.0)
+    ann, ben = await world.enter(0, "ann"), await world.enter(1, "ben")
+    ann.send(Awareness((AwarenessEntry(7, 1, b"{}"),)))
+    ben.send(Awareness((AwarenessEntry(8, 1, b"{}"),)))
+    await until(lambda: present(ben) == {7: b"{}", 8: b"{}"})
+    world.bus.loses = lambda envelope: envelope.document == "d"
+    ann.leave()
+    await until(lambda: not world.nodes[0].holds("d"))
+    world.bus.loses = lambda _: False
+    assert ben.room is not None
+    ben.room.resync("lost")
+    await until(lambda: present(ben) == {8: b"{}"})
 
 
 async def test_n12_a_node_that_leaves_says_so(build: Build) -> None:
