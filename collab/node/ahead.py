@@ -101,7 +101,7 @@ class Ahead:
             self._show_soon()
         else:
             self._shown.append(Shown(proposal.update, proposal, self._show_one(proposal)))
-            self._counters.broadcast_s.observe(self._loop.time() - proposal.arrived_at)
+            self._count(proposal)
             self._follow()
         return True
 
@@ -187,6 +187,9 @@ class Ahead:
             self._shown.append(Shown(proposal.update, proposal, receipt))
         if effects:
             self._perform(effects)
-            now = self._loop.time()
             for proposal in own:
-                self._counters.broadcast_s.observe(now - proposal.arrived_at)
+                self._count(proposal)
+
+    def _count(self, proposal: Proposal) -> None:
+        self._counters.plain += 1
+        self._counters.broadcast_s.observe(self._loop.time() - proposal.arrived_at)

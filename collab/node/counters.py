@@ -89,6 +89,8 @@ class Counters:
     bytes_out: int = 0
     updates: Kinds = field(default_factory=Kinds)
     """By verdict (`integrated`, `redundant`, `pending`, `refused`)."""
+    plain: int = 0
+    """Updates shown before the engine had them."""
     closes: Kinds = field(default_factory=Kinds)
     """WebSocket closes by code."""
     denials: Kinds = field(default_factory=Kinds)

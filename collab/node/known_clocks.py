@@ -10,11 +10,14 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from collab.engine.port import Verdict
 from collab.errors import MalformedMessage
 from collab.protocol.yjs import read_state_vector
 from collab.protocol.yjs_keystroke import read_erased, read_typed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from collab.engine.port import Integration
 
 MAX_CLIENTS = 10_000
@@ -37,8 +40,15 @@ class KnownClocks:
                 if clock > self._next.get(client, 0):
                     self._next[client] = clock
 
-    def integrated(self, answer: Integration) -> None:
-        """The engine integrated updates, of which those that are one typed string were given to `note`."""
+    def integrated(self, updates: Sequence[bytes], answer: Integration) -> None:
+        """The engine had its say about these, which were not given to `take`."""
+        self.followed(answer)
+        for update, outcome in zip(updates, answer.outcomes, strict=True):
+            if outcome.verdict is Verdict.INTEGRATED:
+                self.note(update)
+
+    def followed(self, answer: Integration) -> None:
+        """The engine had its say about what was known here before."""
         if answer.crowded or (self._next is not None and len(self._next) > MAX_CLIENTS):
             self._next = None
         if self._next is not None and answer.clocks:
@@ -48,9 +58,12 @@ class KnownClocks:
 
     def note(self, update: bytes) -> None:
         """``update`` is in the document, or people are shown it."""
-        typed = read_typed(update)
-        if typed is not None and self._next is not None and typed[1] <= self._next.get(typed[0], 0) < typed[2]:
-            self._next[typed[0]] = typed[2]
+        known = self._next
+        typed = None if known is None else read_typed(update)
+        if known is not None and typed is not None:
+            client, clock, end, needs = typed
+            if clock <= known.get(client, 0) < end and _holds(known, needs):
+                known[client] = end
 
     def take(self, update: bytes) -> bool:
         """Whether ``update`` is plain; then it counts as known from now on. Hot path."""
@@ -62,10 +75,11 @@ class KnownClocks:
             erased = read_erased(update)
             return erased is not None and erased[2] <= known.get(erased[0], 0)
         client, clock, end, needs = typed
-        if clock != known.get(client, 0):
+        if clock != known.get(client, 0) or (needs and not _holds(known, needs)):
             return False
-        for other, needed in needs.items():
-            if needed > known.get(other, 0):
-                return False
         known[client] = end
         return True
+
+
+def _holds(known: dict[int, int], needs: dict[int, int]) -> bool:
+    return all(needed <= known.get(client, 0) for client, needed in needs.items())

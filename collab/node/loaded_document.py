@@ -115,7 +115,7 @@ class LoadedDocument:
                 self._loaded = self._loaded and not isinstance(answer, EngineDied)
                 done(answer)
                 return
-            self.clocks.integrated(answer)
+            self.clocks.followed(answer)
             for update in updates:
                 self._whole.integrated(update)
             done(answer.outcomes)
@@ -124,9 +124,7 @@ class LoadedDocument:
 
     def _learn(self, updates: Sequence[bytes], answer: Integration) -> None:
         self._whole.integrated(answer.merged)
-        self.clocks.integrated(answer)
-        for update in updates:
-            self.clocks.note(update)
+        self.clocks.integrated(updates, answer)
 
     async def integrate_alone(self, update: bytes) -> Integration:
         """Integrate one update of a batch that was lost; the one that kills the engine is refused.

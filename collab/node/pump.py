@@ -209,15 +209,16 @@ class Pump:
             self._beat.soon(self._follow)
 
     def _follow(self) -> None:
-        """Bring the engine what was shown; a turn does it when there is one, or when more than that waits."""
+        """Bring the engine what was shown; while there is a turn, the next one does it."""
         self._following = False
-        if self._working or self._under_way or self._ahead.unshown or not self._document.loaded or self._stopping:
+        if self._working or self._under_way or not self._document.loaded or self._stopping:
             self._bring()
             return
         shown = self._ahead.take_shown()
         if shown:
             self._under_way = shown
-            self._noted, self._afterwards = self._afterwards, []
+            if not self._ahead.unshown:
+                self._noted, self._afterwards = self._afterwards, []
             self._document.follow([item.update for item in shown], self._followed)
 
     def _followed(self, outcomes: Sequence[Outcome] | CollabError) -> None:

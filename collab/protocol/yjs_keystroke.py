@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from collab.protocol.varint import MAX_SAFE_INTEGER
 from collab.protocol.yjs_content import MAX_CLOCK, read_uint
 
-_UINT = rb"([\x80-\xff]{0,4}[\0-\x7f])"
+_UINT = rb"([\x80-\xff]{0,7}[\0-\x7f])"
 # One client, one string struct of at most 127 ASCII characters beside one or two others, nothing deleted.
 _match_typed = re.compile(
     rb"\x01\x01"
@@ -51,7 +52,8 @@ def read_erased(data: bytes) -> tuple[int, int, int] | None:
     client_id, first, length = erased.groups()
     clock = read_uint(first, 0)[0]
     end = clock + read_uint(length, 0)[0]
-    return (_client_of(client_id), clock, end) if clock < end <= MAX_CLOCK else None
+    client = _client_of(client_id)
+    return (client, clock, end) if clock < end <= MAX_CLOCK and client <= MAX_SAFE_INTEGER else None
 
 
 def read_typed(data: bytes) -> Typed | None:
@@ -63,13 +65,13 @@ def read_typed(data: bytes) -> Typed | None:
     client = _client_of(author)
     clock = read_uint(first, 0)[0]
     end = clock + len(text)
-    if length[0] != len(text) or end > MAX_CLOCK:
+    if length[0] != len(text) or end > MAX_CLOCK or client > MAX_SAFE_INTEGER:
         return None
     needs: dict[int, int] = {}
     for beside, at in ((right, right_clock),) if left is None else ((left, left_clock), (right, right_clock)):
         other = _client_of(beside)
         other_clock = read_uint(at, 0)[0]
-        if other_clock >= (clock if other == client else MAX_CLOCK):
+        if other_clock >= (clock if other == client else MAX_CLOCK) or other > MAX_SAFE_INTEGER:
             return None
         if other != client and other_clock >= needs.get(other, 0):
             needs[other] = other_clock + 1

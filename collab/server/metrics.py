@@ -40,6 +40,7 @@ _TOTALS = {
     "frames_out": "Frames written to sessions.",
     "bytes_in": "Bytes of frames received.",
     "bytes_out": "Bytes of frames written.",
+    "plain": "Updates shown before the engine had them.",
     "slow_reader_diffs": "Backlogs of slow readers replaced by one diff.",
     "engine_restarts": "Engine processes started again after one was lost.",
     "quarantines": "Documents left alone for a while because they kept stopping the engine.",

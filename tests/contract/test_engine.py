@@ -15,7 +15,7 @@ from collab.engine.isolated import IsolatedEngine
 from collab.engine.port import Diff, Engine, Fold, Folded, Integration, Verdict
 from collab.engine.process import ProcessOptions
 from collab.engine.waiting import MAX_WAITING_BYTES, MAX_WAITING_UPDATES
-from collab.errors import CloseCode, EngineDied, MalformedMessage, Misuse
+from collab.errors import CloseCode, CollabError, EngineDied, MalformedMessage, Misuse
 from collab.protocol.yjs import read_state_vector, scan_update
 from tests.unit.engine.histories import (
     FIVE_BYTE_PANIC,
@@ -34,6 +34,7 @@ from tests.unit.engine.histories import (
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SMALL_DOCUMENT_BYTES = 4_000
+BROKEN = b"\x01\x01"
 V2_UPDATE = bytes.fromhex("000003c2010100000002410000050161016201630601010000010203")
 
 
@@ -108,6 +109,55 @@ async def test_e6_a_deletion_is_something_new_although_all_clocks_are_known(engi
     assert verdicts(integration) == [Verdict.INTEGRATED]
     assert [outcome.empty for outcome in integration.outcomes] == [True]
     assert text_of(await whole(engine, name)) == "b"
+
+
+async def follow(engine: Engine, name: str, updates: list[bytes]) -> Integration | CollabError:
+    answered: asyncio.Future[Integration | CollabError] = asyncio.get_running_loop().create_future()
+    engine.follow(name, updates, answered.set_result)
+    assert not answered.done(), "called back before it returned"
+    return await answered
+
+
+async def test_e6_what_is_followed_gets_the_verdicts_of_integration_and_is_not_merged(
+    engine: Engine, name: str
+) -> None:
+    await engine.load(name, [])
+    first, second, third = typed(3)
+    answer = await follow(engine, name, [first, third, second, second, BROKEN])
+    assert isinstance(answer, Integration)
+    assert [outcome.verdict.value for outcome in answer.outcomes] == [
+        "integrated",
+        "pending",
+        "integrated",
+        "redundant",
+        "refused",
+    ]
+    assert answer.merged is None
+    assert text_of((await engine.diff(name, NOTHING_KNOWN)).update) == "abc"
+
+
+async def test_e6_an_answer_tells_the_clocks_that_no_typed_string_tells(engine: Engine, name: str) -> None:
+    await engine.load(name, [])
+    first, second, third = typed(3)
+    assert (await engine.integrate(name, [first])).clocks == {1: 1}  # names its root, so it is no plain keystroke
+    assert (await engine.integrate(name, [second])).clocks == {}
+    assert (await engine.integrate(name, [merge_updates(third, inserted("ab", client=2))])).clocks == {1: 3, 2: 2}
+
+
+async def test_e13_what_is_followed_keeps_its_place_among_other_calls(engine: Engine, name: str) -> None:
+    await engine.load(name, [])
+    keystrokes = typed(4)
+    before = asyncio.ensure_future(engine.integrate(name, keystrokes[:2]))
+    await asyncio.sleep(0)
+    followed = asyncio.ensure_future(follow(engine, name, keystrokes[2:]))
+    await asyncio.sleep(0)
+    after = await engine.diff(name, NOTHING_KNOWN)
+    assert text_of(after.update) == "abcd"
+    await asyncio.gather(before, followed)
+
+
+async def test_e14_following_what_was_never_loaded_is_the_callers_mistake(engine: Engine, name: str) -> None:
+    assert isinstance(await follow(engine, name, typed(1)), Misuse)
 
 
 async def test_e7_an_update_past_a_gap_waits_and_integrates_when_the_gap_is_filled(engine: Engine, name: str) -> None:
@@ -403,3 +453,4 @@ async def test_e17_a_closed_engine_takes_nothing_more(shared: Engine) -> None:
         await engine.load("d", [])
     with pytest.raises(EngineDied):
         await engine.run(Fold(()))
+    assert isinstance(await follow(engine, "d", typed(1)), EngineDied)

@@ -33,7 +33,7 @@ class Life(Owner):
     def _make_hub(self) -> Hub:
         world, plan = self.world, self.world.plan
         limits = HubLimits(
-            room=RoomLimits(keep_alive_every=2.0, crowd=world.plan.crowd),
+            room=RoomLimits(keep_alive_every=2.0, crowd=world.plan.crowd, show_plain_at_once=world.plan.fast),
             cluster=plan.times,
             unload_after=plan.unload_after,
             compact_after_updates=plan.compact_after,

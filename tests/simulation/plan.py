@@ -59,6 +59,8 @@ class Plan:
     """How many updates are written over REST."""
     crowd: int
     """From how many sessions on a room keeps a pace."""
+    fast: bool
+    """Whether plain updates are shown before the engine has them."""
     times: ClusterTimes = field(default_factory=ClusterTimes)
 
 
@@ -95,6 +97,7 @@ def draw(seed: int, scenarios: tuple[str, ...], *, anti_entropy: bool = True) ->
         shares_tabs=rng.random() < 0.1,
         programs=rng.choice((0, 0, 0, 4)),
         crowd=Random(f"crowd {seed}").choice((0, 1, 8)),
+        fast=Random(f"fast {seed}").random() < 0.8,
         times=ClusterTimes() if anti_entropy else ClusterTimes(digest_every=inf, follow_every=inf),
     )
 

@@ -45,7 +45,7 @@ def outcome(data: bytes, bounds: Bounds = DEFAULT_BOUNDS) -> UpdateScan | None:
 
 FULL_READER = Bounds()
 """Equal to the default, but another object: this keeps `scan_update` from taking its short cut."""
-CLIENTS = st.sampled_from([0, 7, 200, 1 << 31, (1 << 35) - 1, 1 << 35])
+CLIENTS = st.sampled_from([0, 7, 200, 1 << 31, (1 << 35) - 1, 1 << 35, (1 << 53) - 1, 1 << 53, (1 << 56) - 1])
 CLOCKS = st.sampled_from([0, 1, 5, 127, 128, 300, 70_000, BIG_CLOCK - 3, BIG_CLOCK - 2, BIG_CLOCK - 1, BIG_CLOCK])
 IDS = st.builds(ident, CLIENTS, CLOCKS) | st.builds(lambda clock: b"\x87\x00" + uint(clock), CLOCKS)
 WRITTEN = st.sampled_from([b"x", b"x" * 127, b"x" * 128, "ü".encode(), b"\xff", b"\x00", b""])
