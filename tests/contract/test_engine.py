@@ -453,4 +453,3 @@ async def test_e17_a_closed_engine_takes_nothing_more(shared: Engine) -> None:
         await engine.load("d", [])
     with pytest.raises(EngineDied):
         await engine.run(Fold(()))
-    assert isinstance(await follow(engine, "d", typed(1)), EngineDied)
