@@ -20,6 +20,7 @@ from collab.node.compactor import Compactor
 from collab.node.connections import ConnectionLimits, ConnectionManager
 from collab.node.control import CloseDocument, CloseUser, Control
 from collab.node.counters import Counters
+from collab.node.door import Door
 from collab.node.drain import see_off
 from collab.node.follower import LogFollower
 from collab.node.live_room import LiveRoom
@@ -88,6 +89,8 @@ class Hub:
         self.engine = engine
         self.store = store
         self.counters = counters or Counters()
+        self.door = Door()
+        """Where newcomers wait for their turn; the server sends them through it before anything else."""
         self.connections = ConnectionManager(self.counters, limits.connections)
         rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
         self.compactor = Compactor(
@@ -266,12 +269,15 @@ class Hub:
                 await asyncio.shield(closing)
                 continue
             self._refuse_quarantined(document)
-            opening = self._opening.get(document)
-            if opening is None:
-                opening = asyncio.create_task(self._open_new(document), name=f"open {document}")
-                opening.add_done_callback(lambda task: task.cancelled() or task.exception())
-                self._opening[document] = opening
             # Shielded: whoever gives up waiting must not take the room away from the others who wait.
+            opening = self._opening.get(document)
+            if opening is not None:
+                await asyncio.shield(opening)
+                await self.door.turn()  # a thousand may have waited for it, and would all join in one turn of the loop
+                continue
+            opening = asyncio.create_task(self._open_new(document), name=f"open {document}")
+            opening.add_done_callback(lambda task: task.cancelled() or task.exception())
+            self._opening[document] = opening
             return await asyncio.shield(opening)
 
     async def _open_new(self, document: str) -> LiveRoom:

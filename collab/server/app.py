@@ -70,24 +70,25 @@ class Collab:
             bus=self.bus,
             limits=_limits(settings),
         )
-        self.app = self._application(authenticate or authenticator(settings))
-
-    def _application(self, authenticate: Authenticate) -> FastAPI:
-        settings, hub = self.settings, self.hub
-        origins = Origins.of(settings)
-        limits = BodyLimits(usual=settings.max_body_bytes, content=settings.max_import_bytes)
-        app = api(Rest(hub, authenticate, origins), version=__version__, limits=limits, lifespan=self.lifespan)
-        metrics = Metrics(hub.counters, refresh=self._refresh_gauges) if settings.metrics else None
-        health = Health(self.store, draining=lambda: hub.draining, clock=time.monotonic, metrics=metrics)
-        app.router.routes.extend(health.routes())
-        endpoint = YjsEndpoint(
-            hub,
+        authenticate, origins = authenticate or authenticator(settings), Origins.of(settings)
+        self.endpoint = YjsEndpoint(
+            self.hub,
             authenticate,
             origins,
             outbox_bytes=settings.outbox_bytes,
             max_frame_bytes=settings.max_frame_bytes,
         )
-        app.router.routes.append(WebSocketRoute("/yjs/{document}", endpoint))
+        """What ``app`` serves below /yjs; `collab serve` calls it without the layers around it."""
+        self.app = self._application(authenticate, origins)
+
+    def _application(self, authenticate: Authenticate, origins: Origins) -> FastAPI:
+        settings, hub = self.settings, self.hub
+        limits = BodyLimits(usual=settings.max_body_bytes, content=settings.max_import_bytes)
+        app = api(Rest(hub, authenticate, origins), version=__version__, limits=limits, lifespan=self.lifespan)
+        metrics = Metrics(hub.counters, refresh=self._refresh_gauges) if settings.metrics else None
+        health = Health(self.store, draining=lambda: hub.draining, clock=time.monotonic, metrics=metrics)
+        app.router.routes.extend(health.routes())
+        app.router.routes.append(WebSocketRoute("/yjs/{document}", self.endpoint))
         if settings.serve_page:
             app.router.routes.extend(page_routes())
         return app

@@ -14,7 +14,8 @@ import structlog
 from collab.errors import CloseCode
 
 if TYPE_CHECKING:
-    from starlette.types import Receive, Send
+    from starlette.responses import Response
+    from starlette.websockets import WebSocket
 
     from collab.node.outbox import Frame
     from collab.server.connection import Listener
@@ -25,9 +26,9 @@ log = structlog.get_logger(__name__)
 class AsgiConnection:
     """One WebSocket behind ``receive`` and ``send``; owns a task that sends what was written."""
 
-    def __init__(self, receive: Receive, send: Send, *, outbox_bytes: int, max_frame_bytes: int) -> None:
-        self._receive = receive
-        self._send = send
+    def __init__(self, websocket: WebSocket, *, outbox_bytes: int, max_frame_bytes: int) -> None:
+        """``websocket`` is new: nothing was received from it yet."""
+        self._websocket = websocket
         self._outbox_bytes = outbox_bytes
         self._max_frame_bytes = max_frame_bytes
         self._payloads: deque[bytes] = deque()
@@ -38,6 +39,16 @@ class AsgiConnection:
         self._readable = asyncio.Event()
         self._readable.set()
         self._listener: Listener | None = None
+
+    async def accept(self, subprotocol: str | None) -> None:
+        """Switch protocols."""
+        await self._websocket.receive()  # the upgrade request itself
+        await self._websocket.accept(subprotocol=subprotocol)
+
+    async def refuse(self, response: Response) -> None:
+        """Answer with an HTTP response instead."""
+        await self._websocket.receive()
+        await self._websocket.send_denial_response(response)
 
     @property
     def waiting_bytes(self) -> int:
@@ -71,7 +82,7 @@ class AsgiConnection:
         self._readable.set()
 
     async def serve(self, listener: Listener) -> None:
-        """Pass messages on until the client or `close` ends it."""
+        """Pass messages on; returns when the client or `close` has ended it."""
         self._listener = listener
         reader = asyncio.create_task(self._read(listener), name="websocket reader")
         writer = asyncio.create_task(self._write(), name="websocket writer")
@@ -83,11 +94,12 @@ class AsgiConnection:
             for result in await asyncio.gather(reader, writer, return_exceptions=True):
                 if isinstance(result, Exception):
                     log.debug("websocket_ended", error=str(result))
+            listener.on_ended()
 
     async def _read(self, listener: Listener) -> None:
         while True:
             await self._readable.wait()
-            event = await self._receive()
+            event = await self._websocket.receive()
             if event["type"] == "websocket.disconnect":
                 return
             data = event.get("bytes")
@@ -102,13 +114,13 @@ class AsgiConnection:
         while True:
             while self._payloads:
                 payload = self._payloads.popleft()
-                await self._send({"type": "websocket.send", "bytes": payload})
+                await self._websocket.send({"type": "websocket.send", "bytes": payload})
                 self._waiting -= len(payload)
                 if self._over and self._waiting <= self._outbox_bytes // 8 and self._listener is not None:
                     self._over = False
                     self._listener.on_drained()
             if self.closed_with is not None:
-                await self._send(
+                await self._websocket.send(
                     {"type": "websocket.close", "code": self.closed_with.code, "reason": self.closed_with.reason}
                 )
                 return

@@ -1,15 +1,18 @@
 """What the WebSocket endpoint and its two kinds of connection say to each other.
 
-A connection (`direct.DirectProtocol` under our uvicorn protocol class, `asgi.AsgiConnection` under any other server)
-is what the node writes to; the `Listener` is what it tells about frames, a slow reader and the end.
+A connection (`direct.DirectProtocol` under `collab serve`, `asgi.AsgiConnection` under any other server) is accepted
+or refused, then it is what the node writes to; the `Listener` is told about frames, a slow reader and the end.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from collab.errors import CloseCode
 from collab.node.outbox import Connection
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
 
 
 class Listener(Protocol):
@@ -31,9 +34,13 @@ class Listener(Protocol):
         """Little or nothing waits any more."""
         ...
 
+    def on_ended(self) -> None:
+        """The connection is gone. Nothing is heard of it any more."""
+        ...
+
 
 class ServedConnection(Connection, Protocol):
-    """A connection as the endpoint uses it: heard, then waited for."""
+    """A connection whose handshake is done."""
 
     @property
     def closed_with(self) -> CloseCode | None:
@@ -41,5 +48,17 @@ class ServedConnection(Connection, Protocol):
         ...
 
     async def serve(self, listener: Listener) -> None:
-        """Pass everything on to ``listener`` until the connection has ended."""
+        """Pass everything on to ``listener``, the end as well; may return before that."""
+        ...
+
+
+class Newcomer(ServedConnection, Protocol):
+    """A connection whose upgrade request nobody has answered yet: `accept` or `refuse` it, once."""
+
+    async def accept(self, subprotocol: str | None) -> None:
+        """Switch protocols."""
+        ...
+
+    async def refuse(self, response: Response) -> None:
+        """Answer with an HTTP response instead; it is not to be served then."""
         ...

@@ -1,29 +1,30 @@
-"""The uvicorn WebSocket protocol of collab: frames straight from and to the transport, no task or queue per message.
+"""One WebSocket of `collab serve`: frames straight from and to the transport, no task or queue per message or session.
 
-It parses whole masked binary frames itself and leaves everything else (control frames, fragments, violations) to the
-library underneath. A frame going to a thousand clients has one header and one bytes object: server frames are not
-masked, so without compression they are the same for everybody. Under another ASGI server the endpoint uses
-`collab.server.asgi` instead.
-
-Leans on uvicorn's ``WebSocketsSansIOProtocol``; `tests/unit/server/test_direct.py` fails loudly when its insides move.
+It parses whole masked binary frames itself, and pings and pongs; the rest is left to `rare_frames`. A frame going to a
+thousand clients has one header and one bytes object: server frames are not masked, so without compression they are the
+same for everybody. `collab.server.front` makes these connections out of upgrade requests. Under another ASGI server the
+endpoint uses `collab.server.asgi` instead.
 """
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import Frame as LibraryFrame
-from websockets.frames import Opcode
+from websockets.frames import Close
 from websockets.speedups import apply_mask
+from websockets.utils import accept_key
 
-from collab.node.outbox import Frame
+from collab.server.rare_frames import RareFrames
 
 if TYPE_CHECKING:
-    from uvicorn._types import ASGIReceiveEvent
+    from starlette.responses import Response
+    from uvicorn.server import ServerState
 
     from collab.errors import CloseCode
+    from collab.node.outbox import Frame
     from collab.server.connection import Listener
 
 EXTENSION = "collab.direct"
@@ -38,52 +39,125 @@ COPIED_BYTES = 64 * 1024
 CLOSE_TIMEOUT = 5.0
 """Seconds a client may take to answer a close frame before it is cut off."""
 
-BINARY_FINAL = 0x82
+BINARY, PING, PONG, CLOSE = 0x82, 0x89, 0x8A, 0x88
+"""First bytes of frames that are whole messages."""
 MASKED = 0x80
+SHORT_BYTES = 2 + 4 + 125
+"""The longest a masked control frame may be."""
+STAMP = b"collab"
+"""What our pings say."""
 
 
-def frame_head(length: int) -> bytes:
-    """What precedes ``length`` bytes in an unmasked binary WebSocket frame (RFC 6455 section 5.2)."""
+def frame_head(length: int, first: int = BINARY) -> bytes:
+    """What precedes ``length`` bytes in an unmasked WebSocket frame (RFC 6455 section 5.2)."""
     if length < 126:
-        return bytes((BINARY_FINAL, length))
+        return bytes((first, length))
     if length < 1 << 16:
-        return b"\x82\x7e" + length.to_bytes(2, "big")
-    return b"\x82\x7f" + length.to_bytes(8, "big")
+        return bytes((first, 126)) + length.to_bytes(2, "big")
+    return bytes((first, 127)) + length.to_bytes(8, "big")
 
 
-def server_frame(payload: bytes) -> bytes:
+def server_frame(payload: bytes, first: int = BINARY) -> bytes:
     """``payload`` as one such frame."""
-    return frame_head(len(payload)) + payload
+    return frame_head(len(payload), first) + payload
 
 
-class DirectProtocol(WebSocketsSansIOProtocol):
-    """One WebSocket. Until `serve` is called bytes are kept; an app that calls ``receive`` gets plain ASGI."""
+OUR_PING = server_frame(STAMP, PING)
+NO_PONG = server_frame(Close(1011, "keepalive ping timeout").serialize(), CLOSE)
+SERVER_GOES = server_frame(Close(1012, "").serialize(), CLOSE)
 
-    max_frame_bytes = 16 * 1024 * 1024
-    outbox_bytes = 1024 * 1024
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What all connections of a server have in common. Times are seconds."""
+
+    max_frame_bytes: int = 16 * 1024 * 1024
+    outbox_bytes: int = 1024 * 1024
+    ping_every: float = 20.0
+    pong_within: float = 20.0
+    """A client that vanished without a word is gone after at most the sum of both (faults matrix F33)."""
+
+
+class DirectProtocol(asyncio.Protocol):
+    """One WebSocket: `accept` or `refuse` it, then `serve` it. Until then bytes are kept."""
+
+    __slots__ = (
+        "_ended",
+        "_held",
+        "_key",
+        "_listener",
+        "_loop",
+        "_needed",
+        "_pong_due",
+        "_rare",
+        "_state",
+        "_tail",
+        "_terms",
+        "_timer",
+        "_transport",
+        "close_sent",
+        "closed_with",
+    )
+
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, state: ServerState, terms: Terms, key: str
+    ) -> None:
+        """``state`` is uvicorn's list of what to shut down; ``key`` the `Sec-WebSocket-Key` of the request."""
+        self._transport = transport
+        self._loop = loop
+        self._state = state
+        self._terms = terms
+        self._key = key
         self._listener: Listener | None = None
-        self._plain = False
-        """Whether the library reads everything (another app's socket, or a violation it is to answer)."""
-        self._fragmented = False
+        self._rare: RareFrames | None = None
+        """Reads everything that is no ping or pong while a message in pieces is under way."""
         self._tail = bytearray()
         self._needed = 0
         self._held = False
-        self._ended: asyncio.Future[None] | None = None
+        self._ended = False
+        self._timer: asyncio.TimerHandle | None = None
+        """Of the next ping, of the answer to the last, or of the answer to our goodbye."""
+        self._pong_due = False
+        self.close_sent = False
         self.closed_with: CloseCode | None = None
+        _connections(state).add(self)
+
+    # the handshake
+
+    async def accept(self, subprotocol: str | None) -> None:
+        """Switch protocols (RFC 6455 section 4.2.2)."""
+        if self._transport.is_closing():
+            return
+        lines = [
+            b"HTTP/1.1 101 Switching Protocols",
+            *(name + b": " + value for name, value in self._state.default_headers),
+            b"Upgrade: websocket",
+            b"Connection: Upgrade",
+            b"Sec-WebSocket-Accept: " + accept_key(self._key).encode(),
+        ]
+        if subprotocol is not None:
+            lines.append(b"Sec-WebSocket-Protocol: " + subprotocol.encode())
+        self._transport.write(b"\r\n".join((*lines, b"\r\n")))
+        self._ping_later()
+
+    async def refuse(self, response: Response) -> None:
+        """Answer the upgrade request with an ordinary response, and end the connection."""
+        phrase = HTTPStatus(response.status_code).phrase
+        headers = (*self._state.default_headers, *response.raw_headers, (b"connection", b"close"))
+        lines = [f"HTTP/1.1 {response.status_code} {phrase}".encode(), *(b": ".join(header) for header in headers)]
+        self._transport.write(b"\r\n".join((*lines, b"", bytes(response.body))))
+        self._transport.close()
 
     # the connection, as the node sees it
 
     @property
     def waiting_bytes(self) -> int:
         """Bytes the transport still has to send."""
-        return self.transport.get_write_buffer_size()
+        return self._transport.get_write_buffer_size()
 
     def write(self, frame: Frame) -> None:
         """Send a frame; encoded by the first connection it goes to. Hot path."""
-        if self.close_sent or self.transport.is_closing():
+        if self.close_sent or self._transport.is_closing():
             return
         wire = frame.wire
         if wire is None:
@@ -91,59 +165,59 @@ class DirectProtocol(WebSocketsSansIOProtocol):
                 self._write_large(frame)
                 return
             wire = frame.wire = b"".join(map(server_frame, frame.payloads))
-        self.transport.write(wire)
+        self._transport.write(wire)
 
     def _write_large(self, frame: Frame) -> None:
         """Without a copy: a hundred people who join a large document wait for the same bytes."""
         for payload in frame.payloads:
-            self.transport.writelines((frame_head(len(payload)), payload))
+            self._transport.writelines((frame_head(len(payload)), payload))
 
     def close(self, code: CloseCode) -> None:
         """Send the close frame, wait a little for the answer, then cut off."""
-        if self.close_sent or self.disconnected or self.transport.is_closing():
+        if self.close_sent or self._transport.is_closing():
             return
-        self.conn.send_close(code.code, code.reason)
-        self.transport.write(b"".join(self.conn.data_to_send()))
-        self.close_sent = True
         self.closed_with = code
+        self._say_goodbye(server_frame(Close(code.code, code.reason).serialize(), CLOSE))
         self.resume_reading()
-        # Not transport.close(): that waits for a peer that does not read, for ever.
-        self.close_timer = self.loop.call_later(CLOSE_TIMEOUT, self.transport.abort)
+
+    def _say_goodbye(self, frame: bytes) -> None:
+        if not self.close_sent:
+            self.close_sent = True
+            self._transport.write(frame)
+        # Not transport.close() alone: that waits for a peer that does not read, for ever.
+        self._later(CLOSE_TIMEOUT, self._transport.abort)
 
     def pause_reading(self) -> None:
         """Take nothing more from the socket."""
-        if not self._held and not self.transport.is_closing():
+        if not self._held and not self._transport.is_closing():
             self._held = True
-            self.transport.pause_reading()
+            self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Read on."""
-        if self._held and not self.transport.is_closing():
+        if self._held and not self._transport.is_closing():
             self._held = False
-            self.transport.resume_reading()
+            self._transport.resume_reading()
 
     async def serve(self, listener: Listener) -> None:
-        """Hand every message to ``listener`` as it comes; return when the connection has ended."""
-        if self.disconnected:
+        """Hand every message to ``listener`` as it comes, then the end. Returns at once: nothing here needs a task."""
+        if self._ended:
+            listener.on_ended()
             return
         self._listener = listener
-        self._ended = self.loop.create_future()
-        self.conn.max_message_size = self.max_frame_bytes
-        self.transport.set_write_buffer_limits(high=self.outbox_bytes, low=self.outbox_bytes // 8)
+        most = self._terms.outbox_bytes
+        self._transport.set_write_buffer_limits(high=most, low=most // 8)
         self.resume_reading()
         tail, self._tail = bytes(self._tail), bytearray()
         if tail:
             self._read(tail)
-        await self._ended
 
     # asyncio.Protocol
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
-        if self._listener is not None and not self._plain:
+        if self._listener is not None:
             self._read(data)
-        elif self._plain or not self.handshake_initiated:
-            super().data_received(data)
         else:
             self._tail += data
             if len(self._tail) > MAX_BYTES_BEFORE_SERVED:
@@ -151,21 +225,30 @@ class DirectProtocol(WebSocketsSansIOProtocol):
 
     def pause_writing(self) -> None:
         """More than ``outbox_bytes`` wait."""
-        super().pause_writing()
         if self._listener is not None:
             self._listener.on_over_bound()
 
     def resume_writing(self) -> None:
         """An eighth of that is left."""
-        super().resume_writing()
         if self._listener is not None:
             self._listener.on_drained()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone."""
-        super().connection_lost(exc)
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_result(None)
+        """The socket is gone. Lets go of whoever listens: that is a cycle, and the collector comes rarely."""
+        self._ended = True
+        _connections(self._state).discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.on_ended()
+
+    def shutdown(self) -> None:
+        """Called by uvicorn when the server goes and the node has said its own goodbyes."""
+        if not self._transport.is_closing():
+            self._say_goodbye(SERVER_GOES)
+            self._transport.close()
 
     # reading
 
@@ -179,6 +262,7 @@ class DirectProtocol(WebSocketsSansIOProtocol):
             self._tail.clear()
         listener = self._listener
         assert listener is not None  # noqa: S101 - only called while served
+        most = self._terms.max_frame_bytes
         position, end = 0, len(data)
         self._needed = 2
         while end - position >= 2:
@@ -193,106 +277,74 @@ class DirectProtocol(WebSocketsSansIOProtocol):
             if length >= 126:
                 length = int.from_bytes(data[position + 2 : head - 4], "big")
             after = head + length
-            if length > self.max_frame_bytes or not flags & MASKED:
-                self._leave_to_library(data[position:])
+            if length > most or not flags & MASKED:
+                self._read_rare(data[position:])  # a violation: no need to wait for the rest
                 return
             if after > end:
                 self._needed = after - position
                 break
-            if data[position] == BINARY_FINAL and not self._fragmented:
+            if data[position] == BINARY and self._rare is None:
                 if not self.close_sent:
                     listener.on_frame(apply_mask(data[head:after], data[head - 4 : head]))
             else:
-                super().data_received(data[position:after])
-                if self.transport.is_closing():
+                self._read_other(data[position:after])
+                if self._transport.is_closing():
                     return
             position = after
         self._tail += data[position:]
 
-    def _leave_to_library(self, data: bytes) -> None:
-        """A violation or a fragmented message of it: the library knows which close code it deserves."""
-        self._plain = True
-        self._tail.clear()
-        super().data_received(data)
-
-    def handle_events(self) -> None:
-        """Take what the library read; note whether it is in the middle of a fragmented message."""
-        if self._listener is None:
-            super().handle_events()
-            return
-        for event in self.conn.events_received():
-            if not isinstance(event, LibraryFrame):
-                continue
-            if event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
-                self._fragmented = not event.fin
-            match event.opcode:
-                case Opcode.TEXT:
-                    self.handle_text(event)
-                case Opcode.BINARY:
-                    self.handle_bytes(event)
-                case Opcode.CONT:
-                    self.handle_cont(event)
-                case Opcode.PING:
-                    self.handle_ping()
-                case Opcode.PONG:
-                    self.handle_pong(event)
-                case Opcode.CLOSE:
-                    self.handle_close(event)
-
-    def send_receive_event_to_app(self) -> None:
-        """A message the library put together."""
-        if self._listener is None:
-            super().send_receive_event_to_app()
-            return
-        data = b"".join(self.frames)
-        self.frames = []
-        if self.close_sent:
-            return
-        if self.curr_msg_data_type == "text":
-            self._listener.on_text()
+    def _read_other(self, frame: bytes) -> None:
+        short = len(frame) <= SHORT_BYTES
+        if frame[0] == PONG and short:
+            if self._pong_due and not self.close_sent:
+                self._ping_later()
+        elif frame[0] == PING and short:
+            # Who asks without reading the answers is not told for ever.
+            if self.waiting_bytes <= self._terms.outbox_bytes:
+                self._transport.write(server_frame(apply_mask(frame[6:], frame[2:6]), PONG))
         else:
-            self._listener.on_frame(data)
+            self._read_rare(frame)
 
-    # ASGI
+    def _read_rare(self, data: bytes) -> None:
+        rare = self._rare or RareFrames(self._terms.max_frame_bytes)
+        found = rare.read(data)
+        self._rare = rare if rare.outstanding else None
+        if found.ends:
+            self._say_goodbye(found.answer)
+            self._transport.close()
+        elif found.message is not None and self._listener is not None and not self.close_sent:
+            if found.text:
+                self._listener.on_text()
+            else:
+                self._listener.on_frame(found.message)
 
-    def handle_connect(self, event: Any) -> None:
-        """The upgrade request: offer this connection to the app."""
-        super().handle_connect(event)
-        scope = getattr(self, "scope", None)
-        if scope is not None:
-            scope["extensions"][EXTENSION] = self
+    # whether anybody is there
 
-    async def receive(self) -> ASGIReceiveEvent:
-        """The next event for an app that speaks plain ASGI."""
-        if self.handshake_complete and self._listener is None and not self._plain:
-            self._plain = True
-            self.resume_reading()
-            tail, self._tail = bytes(self._tail), bytearray()
-            if tail:
-                super().data_received(tail)
-        return await super().receive()
+    def _ping_later(self) -> None:
+        self._pong_due = False
+        self._later(self._terms.ping_every, self._ping)
 
-    def keepalive_timeout(self) -> None:
-        """No pong came: nobody is there who could read a goodbye, so do not wait to send one.
+    def _ping(self) -> None:
+        self._transport.write(OUR_PING)
+        self._pong_due = True
+        self._later(self._terms.pong_within, self._no_pong)
+
+    def _no_pong(self) -> None:
+        """Nobody is there who could read a goodbye, so do not wait to send one.
 
         While this side does not read, no pong can come and its absence says nothing: ask again later.
         """
         if self._held:
-            self.pong_timer = None
-            self.pending_ping_payload = None
-            self.schedule_ping()
+            self._ping_later()
             return
-        super().keepalive_timeout()
-        self.transport.abort()
+        self._transport.write(NO_PONG)
+        self._transport.abort()
 
-    def handle_parser_exception(self) -> None:
-        """The client broke the protocol: say so, but do not wait for it to read that."""
-        super().handle_parser_exception()
-        self.loop.call_later(CLOSE_TIMEOUT, self.transport.abort)
+    def _later(self, seconds: float, act: Any) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, act)
 
 
-def protocol_class(*, max_frame_bytes: int, outbox_bytes: int) -> type[DirectProtocol]:
-    """`DirectProtocol` with these bounds, for ``uvicorn.Config(ws=...)``."""
-    return type(
-        "BoundDirectProtocol", (DirectProtocol,), {"max_frame_bytes": max_frame_bytes, "outbox_bytes": outbox_bytes}
-    )
+def _connections(state: ServerState) -> set[Any]:
+    return state.connections

@@ -1,4 +1,4 @@
-"""Runs one node under uvicorn, with our WebSocket protocol class and a shutdown that saves first.
+"""Runs one node under uvicorn, with our protocol classes and a shutdown that saves first.
 
 By itself uvicorn closes every socket before the application hears of a SIGTERM. Here the node first stops taking
 sessions, saves what it has, tells its clients to come back, and only then lets uvicorn close what is left.
@@ -16,15 +16,12 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from collab.server.app import Collab
-from collab.server.direct import protocol_class
+from collab.server.direct import Terms
+from collab.server.front import front
 from collab.server.logs import set_up
 
 if TYPE_CHECKING:
     from collab.settings import Settings
-
-PING_EVERY_S = 20.0
-PING_TIMEOUT_S = 20.0
-"""A client that vanished without a word is gone after at most the sum of both (faults matrix F33)."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Of glibc's ``mallopt``."""
@@ -81,26 +78,34 @@ def _give_large_buffers_back() -> None:
         mallopt(M_TRIM_THRESHOLD, 16 * LARGE_BUFFER_BYTES)
 
 
-def serve(settings: Settings) -> bool:
-    """Run until a signal comes; True when everything was saved by the end."""
-    set_up(settings.log_level, settings.log_format)
-    node = Collab(settings)
+def _config(node: Collab) -> uvicorn.Config:
+    settings = node.settings
     config = uvicorn.Config(
         node.app,
         host=settings.host,
         port=settings.port,
-        ws=protocol_class(max_frame_bytes=settings.max_frame_bytes, outbox_bytes=settings.outbox_bytes),
+        ws="websockets-sansio",
         ws_max_size=settings.max_frame_bytes_before_auth,
         ws_per_message_deflate=False,
-        ws_ping_interval=PING_EVERY_S,
-        ws_ping_timeout=PING_TIMEOUT_S,
-        http="httptools",
         access_log=False,
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=5,
     )
-    server = DrainingServer(config, node)
+    config.http = front(
+        node.endpoint,
+        somebody_came=node.hub.door.somebody_came,
+        terms=Terms(max_frame_bytes=settings.max_frame_bytes, outbox_bytes=settings.outbox_bytes),
+        trusted=config.forwarded_allow_ips,
+    )
+    return config
+
+
+def serve(settings: Settings) -> bool:
+    """Run until a signal comes; True when everything was saved by the end."""
+    set_up(settings.log_level, settings.log_format)
+    node = Collab(settings)
+    server = DrainingServer(_config(node), node)
     _take_all_descriptors()
     _spare_the_garbage_collector()
     _give_large_buffers_back()

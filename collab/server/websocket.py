@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from collab.node import Hub, LiveRoom
     from collab.server.auth import Access, Authenticate, Origins
-    from collab.server.connection import ServedConnection
+    from collab.server.connection import Newcomer, ServedConnection
 
 MAX_SESSION_S = 12 * 3600.0
 """A session that outlives this has to show its token again."""
@@ -53,25 +53,26 @@ class YjsEndpoint:
         self._numbers = itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one WebSocket from its upgrade request to its end."""
-        websocket = WebSocket(scope, receive, send)
-        await websocket.receive()  # the upgrade request itself
+        """Serve one WebSocket from its upgrade request on; a direct connection lives on when this has returned."""
+        await self._hub.door.turn()
+        newcomer = self._newcomer(scope, receive, send)
         refusal = self._refuse(scope)
         if refusal is not None:
             self._hub.counters.denials.add(str(refusal.status_code))
-            await websocket.send_denial_response(refusal)
+            await newcomer.refuse(refusal)
             return
         verdict = await self._admit(scope)
-        await websocket.accept(subprotocol=select_subprotocol(scope.get("subprotocols") or ()))
-        self._hub.counters.connections_opened += 1
-        self._hub.counters.connections += 1
+        await newcomer.accept(select_subprotocol(scope.get("subprotocols") or ()))
+        visit = Visit(self._hub, newcomer)
         try:
-            connection = self._connection(scope, receive, send)
-            await self._serve(verdict, connection)
-            code = connection.closed_with
-            self._hub.counters.closes.add("client" if code is None else str(code.code))
-        finally:
-            self._hub.counters.connections -= 1
+            if isinstance(verdict, CollabError):
+                visit.turn_away(verdict)
+            else:
+                await visit.enter(*verdict, f"{self._hub.node}-{next(self._numbers)}")
+            await newcomer.serve(visit)
+        except BaseException:
+            visit.on_ended()
+            raise
 
     def _refuse(self, scope: Scope) -> Response | None:
         if not self._origins.allows(HTTPConnection(scope)):
@@ -92,37 +93,30 @@ class YjsEndpoint:
             return error
         return document, access
 
-    def _connection(self, scope: Scope, receive: Receive, send: Send) -> ServedConnection:
-        direct: ServedConnection | None = scope.get("extensions", {}).get(EXTENSION)
+    def _newcomer(self, scope: Scope, receive: Receive, send: Send) -> Newcomer:
+        direct: Newcomer | None = scope["extensions"].get(EXTENSION) if "extensions" in scope else None
         if direct is not None:
             return direct
-        return AsgiConnection(receive, send, outbox_bytes=self._outbox_bytes, max_frame_bytes=self._max_frame_bytes)
-
-    async def _serve(self, verdict: tuple[str, Access] | CollabError, connection: ServedConnection) -> None:
-        visit = Visit(self._hub, connection)
-        if isinstance(verdict, CollabError):
-            visit.turn_away(verdict)
-        else:
-            document, access = verdict
-            await visit.enter(document, access, f"{self._hub.node}-{next(self._numbers)}")
-        try:
-            await connection.serve(visit)
-        finally:
-            visit.leave()
+        return AsgiConnection(
+            WebSocket(scope, receive, send), outbox_bytes=self._outbox_bytes, max_frame_bytes=self._max_frame_bytes
+        )
 
 
 class Visit:
-    """One session from being let in to leaving; hears its connection."""
+    """One session from the end of its handshake to the end of its connection, which it hears."""
 
-    __slots__ = ("_closing", "_connection", "_expiry", "_hub", "_outbox", "_room", "_session")
+    __slots__ = ("_connection", "_ended", "_expiry", "_hub", "_outbox", "_room", "_session")
 
     def __init__(self, hub: Hub, connection: ServedConnection) -> None:
         self._hub = hub
         self._connection = connection
         self._outbox = Outbox(connection)
+        self._ended = False
         self._room: LiveRoom | None = None
         self._session: Session | None = None
         self._expiry: asyncio.TimerHandle | None = None
+        hub.counters.connections_opened += 1
+        hub.counters.connections += 1
 
     async def enter(self, document: str, access: Access, session_id: str) -> None:
         """Join the document's room, or be turned away."""
@@ -149,15 +143,6 @@ class Visit:
         """Close with the code that stands for ``error``."""
         self._connection.close(close_code_for(error))
 
-    def leave(self) -> None:
-        """The connection has ended."""
-        if self._expiry is not None:
-            self._expiry.cancel()
-        if self._room is not None and self._session is not None:
-            self._hub.leave(self._room, self._session)
-            log.info("session_left", document=self._room.name, session=self._session.id)
-            self._room = None
-
     # Listener
 
     def on_frame(self, data: bytes) -> None:
@@ -177,3 +162,18 @@ class Visit:
     def on_drained(self) -> None:
         """The reader has caught up with what was written."""
         self._outbox.drained()
+
+    def on_ended(self) -> None:
+        """The connection is gone; told twice is no mistake."""
+        if self._ended:
+            return
+        self._ended = True
+        counters, code = self._hub.counters, self._connection.closed_with
+        counters.connections -= 1
+        counters.closes.add("client" if code is None else str(code.code))
+        if self._expiry is not None:
+            self._expiry.cancel()
+        if self._room is not None and self._session is not None:
+            self._hub.leave(self._room, self._session)
+            log.info("session_left", document=self._room.name, session=self._session.id)
+            self._room = None

@@ -138,7 +138,7 @@ class Link:
         try:
             await self.server.serve(visit)
         finally:
-            visit.leave()
+            visit.on_ended()
             self.life.links.pop(self, None)
 
     # what may happen to it

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 
 from collab.bus import MemoryBus
 from collab.errors import CloseCode, DocumentDeleted, Draining, EngineDied, MalformedMessage, Overloaded
 from collab.node import ConnectionLimits, Hub, HubLimits
+from collab.node.door import PER_TURN
 from collab.protocol.messages import Awareness, AwarenessEntry, SyncStatus, SyncStep1, SyncStep2, Update
 from collab.room import Grant
 from collab.store import MemoryStore
@@ -73,6 +75,23 @@ async def test_n1_who_gives_up_waiting_does_not_take_the_room_from_others(build:
     store.flaky.load_gate.set()
     assert (await stays).room is not None
     assert store.flaky.loads == 1
+
+
+async def test_n16_who_waited_for_one_opening_join_a_few_in_each_turn_of_the_loop(build: Build) -> None:
+    count = 4 * PER_TURN
+    store = FlakyStore()
+    store.flaky.load_gate.clear()
+    hub = build(store=store)
+    entering = [asyncio.create_task(Client(hub, f"c{n}").enter()) for n in range(count)]
+    while not store.flaky.loads:
+        await asyncio.sleep(0)
+    store.flaky.load_gate.set()
+    sessions = [0]
+    while sessions[-1] < count:
+        await asyncio.sleep(0)
+        sessions.append(hub.counters.sessions)
+    assert max(after - before for before, after in itertools.pairwise(sessions)) <= PER_TURN
+    await asyncio.gather(*entering)
 
 
 async def test_n2_subscribe_precedes_load(build: Build) -> None:

@@ -20,7 +20,8 @@ from collab.protocol.dialects.y_websocket import decode, encode
 from collab.protocol.messages import Awareness, AwarenessEntry, Message, SyncStep1, Update
 from collab.protocol.yjs import scan_update
 from collab.server.app import Collab
-from collab.server.direct import DirectProtocol, protocol_class, server_frame
+from collab.server.direct import Terms, server_frame
+from collab.server.front import FrontProtocol, front
 from collab.settings import Settings
 from collab.store import MemoryStore
 from tests.unit.node.support import Writer, text_of
@@ -116,11 +117,10 @@ class Server:
 @asynccontextmanager
 async def running(settings: Settings, *, direct: bool, ping_every: float = 20.0) -> AsyncIterator[Server]:
     node = Collab(settings, store=MemoryStore(), engine=InlineEngine())
-    ws = protocol_class(max_frame_bytes=settings.max_frame_bytes, outbox_bytes=settings.outbox_bytes)
     config = uvicorn.Config(
         node.app,
         port=0,
-        ws=ws if direct else "websockets-sansio",
+        ws="websockets-sansio",
         ws_max_size=settings.max_frame_bytes,
         ws_per_message_deflate=False,
         ws_ping_interval=ping_every,
@@ -128,6 +128,9 @@ async def running(settings: Settings, *, direct: bool, ping_every: float = 20.0)
         log_config=None,
         lifespan="on",
     )
+    if direct:
+        terms = Terms(settings.max_frame_bytes, settings.outbox_bytes, ping_every, ping_every)
+        config.http = front(node.endpoint, somebody_came=node.hub.door.somebody_came, terms=terms, trusted="127.0.0.1")
     uvicorn_server = uvicorn.Server(config)
     uvicorn_server.capture_signals = nullcontext  # type: ignore[method-assign, assignment]
     task = asyncio.create_task(uvicorn_server.serve())
@@ -351,6 +354,6 @@ def test_a_frame_is_encoded_once_for_everybody() -> None:
     assert Frame(b"ab").wire is None
 
 
-def test_the_insides_of_uvicorn_that_the_direct_protocol_leans_on_are_there() -> None:
-    for name in ("handle_events", "handle_connect", "send_receive_event_to_app", "handle_parser_exception"):
-        assert callable(getattr(DirectProtocol.__mro__[1], name))
+def test_the_insides_of_uvicorn_that_the_front_leans_on_are_there() -> None:
+    for name in ("handle_websocket_upgrade", "connection_made"):
+        assert callable(getattr(FrontProtocol.__mro__[1], name))
