@@ -167,9 +167,10 @@ class LoadedDocument:
         if empty_handed and (frames := self._whole.frames(now)):
             return frames
         update = (await self.diff(state_vector)).update
-        if empty_handed:
-            self._whole.keep(update, now)
-        return self._whole.frames(now) or [Frame(encode(SyncStep2(update)))]
+        if not empty_handed:
+            return [Frame(encode(SyncStep2(update)))]
+        self._whole.keep(update, now)
+        return self._whole.frames(now)
 
     def tick(self, now: float) -> None:
         """Let time pass; about once a second."""

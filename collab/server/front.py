@@ -16,7 +16,9 @@ from urllib.parse import unquote
 
 import structlog
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import is_ssl
 
 from collab.errors import Misuse
 from collab.server.direct import EXTENSION, DirectProtocol, Terms
@@ -44,9 +46,14 @@ class FrontProtocol(HttpToolsProtocol):
     terms: Terms
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A connection was accepted."""
+        """A connection was accepted. As uvicorn does it, without two socket objects made to ask for addresses."""
         type(self).somebody_came()
-        super().connection_made(transport)
+        self.connections.add(self)
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.server = _address(transport.get_extra_info("sockname"))
+        self.client = _address(transport.get_extra_info("peername"))
+        self.scheme = "https" if is_ssl(transport) else "http"
 
     def handle_websocket_upgrade(self) -> None:
         """An upgrade request has been read."""
@@ -121,6 +128,11 @@ def websocket_key(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
     except binascii.Error:
         return None
     return keys[0].decode("ascii") if len(key) == KEY_BYTES else None
+
+
+def _address(name: object) -> tuple[str, int] | None:
+    """Host and port, as ASGI wants them; None for a UNIX socket."""
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple | list) and len(name) >= 2 else None
 
 
 async def _introduce(endpoint: ASGIApp, scope: Scope, transport: asyncio.Transport) -> None:

@@ -31,10 +31,25 @@ def test_r14_what_came_since_follows_the_state() -> None:
     assert [frame.payloads for frame in frames] == [(encode(message),) for message in sent]
 
 
-def test_r14_a_small_state_is_not_kept() -> None:
+def test_r14_a_small_state_is_one_sync_step_2_until_something_is_integrated() -> None:
     whole = Whole()
     whole.keep(b"state", 0)
+    whole.integrated(None)
+    (frame,) = whole.frames(0)
+    assert frame.payloads == (encode(SyncStep2(b"state")),)
+    assert whole.frames(0) == [frame]
     whole.integrated(b"one")
+    assert whole.frames(0) == []
+
+
+def test_r14_a_large_state_follows_a_small_one_and_the_other_way_round() -> None:
+    whole = Whole()
+    whole.keep(b"state", 0)
+    whole.keep(STATE, 0)
+    assert len(whole.frames(0)) == 2
+    whole.keep(b"state", 0)
+    assert len(whole.frames(0)) == 1
+    whole.forget()
     assert whole.frames(0) == []
 
 
@@ -88,6 +103,25 @@ async def test_r14_joiners_share_one_state_while_somebody_types_and_have_it_all_
         before = [message.update for message in messages[: synced + 1] if isinstance(message, Update | SyncStep2)]
         assert text_of(*before) == text
     assert engine.wholes <= 3
+
+
+async def test_r14_joiners_share_a_small_state_too_and_whoever_has_something_gets_a_diff(build: Build) -> None:
+    engine = CountingEngine()
+    hub = build(engine=engine)
+    ann, writer = await Client(hub, "ann").enter(), Writer()
+    ann.send(Update(writer.type("hello")))
+    await hub.recorder.flush()
+    before = engine.wholes
+    for name in ("one", "two", "three"):
+        joiner = await Client(hub, name).enter()
+        joiner.send(SyncStep1(b"\x00"))
+        answer = await joiner.connection.receives(SyncStep2)
+        assert isinstance(answer, SyncStep2)
+        assert text_of(answer.update) == "hello"
+    assert engine.wholes == before + 1
+    back = await Client(hub, "back").enter()
+    back.send(SyncStep1(writer.doc.get_state()))
+    assert await back.connection.receives(SyncStep2) == SyncStep2(EMPTY_UPDATE)
 
 
 async def test_r14_a_large_document_is_not_answered_to_everybody_in_one_turn(
