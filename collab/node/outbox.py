@@ -77,7 +77,7 @@ class Flow(Enum):
 class Outbox:
     """What a room writes one session's frames to."""
 
-    __slots__ = ("_notify", "_small_bytes", "connection", "echo_left_out", "flow", "paused", "state_vector")
+    __slots__ = ("_notify", "_session", "_small_bytes", "connection", "echo_left_out", "flow", "paused", "state_vector")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -87,13 +87,14 @@ class Outbox:
         self.state_vector: bytes | None = None
         self.echo_left_out = False
         """Whether a confirmation was left out while it was behind: then its diff must repeat what it wrote."""
-        self._notify: Callable[[], None] | None = None
+        self._session: Session | None = None
+        self._notify: Callable[[Session, Outbox], None] | None = None
         self._small_bytes = 0
         """What was written on top of the bound since the reader fell behind."""
 
     def belongs_to(self, session: Session, notify: Callable[[Session, Outbox], None]) -> None:
         """``notify`` is called when the room has something to do about this outbox."""
-        self._notify = lambda: notify(session, self)
+        self._session, self._notify = session, notify
 
     def write(self, frame: Frame) -> None:
         """A frame of the document or its awareness: left out while the reader is behind."""
@@ -142,5 +143,5 @@ class Outbox:
         self.flow = Flow.OPEN
 
     def _tell_room(self) -> None:
-        if self._notify is not None:
-            self._notify()
+        if self._notify is not None and self._session is not None:
+            self._notify(self._session, self)
