@@ -12,13 +12,15 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from collab.engine.port import Integration, Verdict
-from collab.errors import CloseCode, CollabError, EngineDied, MalformedMessage
 from collab.node.ahead import Ahead, Heard, Shown
+from collab.node.answers import Answers
+from collab.node.following import Following
 from collab.node.loaded_document import LoadedDocument
-from collab.node.outbox import Flow, Outbox
+from collab.node.outbox import Outbox
 from collab.node.slow_readers import SlowReaders
+from collab.node.verdicts import sort
 from collab.protocol.peers import PeerUpdate
-from collab.room import Answer, Disconnect, Integrated, Proposal, Receipt, Record, Room, Session, Withdraw
+from collab.room import Answer, Proposal, Receipt, Record, Room, Session, Withdraw
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,9 +29,6 @@ if TYPE_CHECKING:
     from collab.node.beat import Beat
     from collab.node.counters import Counters
     from collab.room import Effect
-
-ANSWERED_BYTES = 4 * 1024 * 1024
-"""Written to people who join before the turn ends, if there is more: writing this takes a few milliseconds."""
 
 Errand = Callable[[LoadedDocument], Awaitable[None]]
 
@@ -61,7 +60,6 @@ class Pump:
         self._counters = counters
         self._beat = beat
         self._fast = fast
-        self._outbox = outbox
         self._perform = perform
         self._perform_together = perform_together
         self._failed = failed
@@ -83,23 +81,18 @@ class Pump:
         self._proposals: list[Proposal] = []
         self._judging = False
         """Whether proposals are with the engine now."""
-        self._following = False
+        self._following = Following(document, settle=self._settle, lost=self._lost, failed=self._fail, rest=self._rest)
+        self._follows_soon = False
         """Whether `_follow` will be called with the next beat."""
-        self._under_way: list[Shown] = []
-        """What was shown and is with the engine now, past the task."""
-        self._noted: list[Callable[[], None]] = []
-        """To be noted when it is back."""
-        self._followed_wait: asyncio.Future[None] | None = None
-        """Set when the next turn waits for that."""
         self._ahead_due = False
         """Whether the next turn should bring the engine what was shown or heard."""
         self._ahead_killed = False
         """Whether the engine died with it: then it is brought one by one."""
         self._errands: list[Errand] = []
         self._afterwards: list[Callable[[], None]] = []
-        self._asks: dict[Session, Answer] = {}
         self._greets: dict[Session, None] = {}
         self._slow_readers = SlowReaders(room, document, counters)
+        self._answers = Answers(document, self._slow_readers, counters, outbox=outbox, perform=perform)
         self._sleeper: asyncio.Future[None] | None = None
         self._working = False
         self._stopping = False
@@ -127,7 +120,7 @@ class Pump:
     @property
     def resting(self) -> bool:
         """Whether no update waits or is under way."""
-        return self._ended or not (self._proposals or self._ahead or self._under_way or self._working)
+        return self._ended or not (self._proposals or self._ahead or self._following or self._working)
 
     def propose(self, proposal: Proposal) -> None:
         """Show an update of a session if it is plain, else put it into the next batch. Hot path."""
@@ -170,14 +163,14 @@ class Pump:
 
     def afterwards(self, note: Callable[[], None]) -> None:
         """Note something once all that was heard before is integrated and shown: now, or when it is."""
-        if self._working or self._ahead or self._under_way:
+        if self._working or self._ahead or self._following:
             self._afterwards.append(note)
         else:
             note()
 
     def ask(self, answer: Answer) -> None:
         """Answer a session's SyncStep1 in the next turn; its newest, if it asks several times."""
-        self._asks[answer.session] = answer
+        self._answers.add(answer)
         self._wake()
 
     def greet(self, session: Session) -> None:
@@ -204,49 +197,37 @@ class Pump:
     # what was shown ahead of the engine
 
     def _follow_soon(self) -> None:
-        if not self._following:
-            self._following = True
+        if not self._follows_soon:
+            self._follows_soon = True
             self._beat.soon(self._follow)
 
     def _follow(self) -> None:
         """Bring the engine what was shown; while there is a turn, the next one does it."""
-        self._following = False
-        if self._working or self._under_way or not self._document.loaded or self._stopping:
+        self._follows_soon = False
+        if self._working or self._following or not self._document.loaded or self._stopping:
             self._bring()
             return
         shown = self._ahead.take_shown()
         if shown:
-            self._under_way = shown
+            notes: list[Callable[[], None]] = []
             if not self._ahead.unshown:
-                self._noted, self._afterwards = self._afterwards, []
-            self._document.follow([item.update for item in shown], self._followed)
+                notes, self._afterwards = self._afterwards, notes
+            self._following.send(shown, notes)
 
-    def _followed(self, outcomes: Sequence[Outcome] | CollabError) -> None:
-        shown, self._under_way = self._under_way, []
-        notes, self._noted = self._noted, []
-        if self._ended:
-            return
-        try:
-            if isinstance(outcomes, EngineDied):
-                self._ahead.give_back(shown)
-                self._afterwards[:0] = notes
-                self._ahead_killed = True
-                self._bring()
-            elif isinstance(outcomes, CollabError):
-                raise outcomes
-            else:
-                self._settle(shown, outcomes)
-                for note in notes:
-                    note()
-        except Exception as error:
-            self._fail(error)
-        if self._followed_wait is not None and not self._followed_wait.done():
-            self._followed_wait.set_result(None)
-        elif self.resting:
+    def _lost(self, shown: list[Shown], notes: list[Callable[[], None]]) -> None:
+        self._ahead.give_back(shown)
+        self._afterwards[:0] = notes
+        self._ahead_killed = True
+        self._bring()
+
+    def _rest(self) -> None:
+        if self.resting:
             self._rested()
 
     def _settle(self, shown: Sequence[Shown], outcomes: Sequence[Outcome]) -> None:
         """The engine has its say about what was shown: record it. What is not as it seemed goes the general way."""
+        if self._ended:
+            return
         effects: list[Effect] = []
         otherwise: list[tuple[Proposal, Outcome]] = []
         for item, outcome in zip(shown, outcomes, strict=True):
@@ -285,16 +266,12 @@ class Pump:
         while not self._stopping:
             if not self._has_work():
                 self._working = False
-                if not self._under_way:
-                    self._rested()
+                self._rest()
                 await self._sleep()
             pause = self._ahead.pause
             if pause > 0:
                 await asyncio.sleep(pause)
-            if self._under_way:
-                self._followed_wait = self._loop.create_future()
-                await self._followed_wait
-                self._followed_wait = None
+            await self._following.over()
             self._ahead.keep_pace()
             self._working = True
             try:
@@ -316,7 +293,12 @@ class Pump:
 
     def _has_work(self) -> bool:
         return bool(
-            self._proposals or self._ahead_due or self._asks or self._greets or self._slow_readers.due or self._errands
+            self._proposals
+            or self._ahead_due
+            or self._answers
+            or self._greets
+            or self._slow_readers.due
+            or self._errands
         )
 
     async def _sleep(self) -> None:
@@ -343,11 +325,11 @@ class Pump:
             for session in greets:
                 self._perform(self._room.greet(session, vector))
         # Whoever asks from here on is in the room, and sees what is shown meanwhile.
-        asks, self._asks = self._asks, {}
+        asks = self._answers.take()
         errands, self._errands = self._errands, []
         await self._integrate_all()
         if asks:
-            await self._answer_some(asks)
+            await self._answers.give(asks)
         for errand in errands:
             await errand(self._document)
         if not self._ahead:
@@ -394,7 +376,7 @@ class Pump:
     def _integrated(self, proposals: Sequence[Proposal], answer: Integration, before: Sequence[Effect] = ()) -> None:
         for proposal in proposals:
             self.waiting_bytes -= len(proposal.update)
-        effects = self._room.integrated(self._sort(proposals, answer))
+        effects = self._room.integrated(sort(proposals, answer, self._counters))
         if before:
             self._perform_together([*before, *effects])
         else:
@@ -418,31 +400,6 @@ class Pump:
                 self._room.brought(*item.origin, self._loop.time())
         return effects
 
-    def _sort(self, proposals: Sequence[Proposal], answer: Integration) -> Integrated:
-        taken, waiting, repeated, structless, refused = [], [], [], [], []
-        for proposal, outcome in zip(proposals, answer.outcomes, strict=True):
-            self._counters.updates[outcome.verdict.value] += 1
-            match outcome.verdict:
-                case Verdict.INTEGRATED:
-                    taken.append(proposal)
-                case Verdict.PENDING:
-                    taken.append(proposal)
-                    waiting.append(proposal)
-                case Verdict.REDUNDANT:
-                    repeated.append(proposal)
-                    if outcome.empty:
-                        structless.append(proposal)
-                case Verdict.REFUSED:
-                    refused.append((proposal, outcome.code or CloseCode.MALFORMED, outcome.detail))
-        return Integrated(
-            taken=tuple(taken),
-            merged=answer.merged,
-            waiting=tuple(waiting),
-            repeated=tuple(repeated),
-            structless=frozenset(structless),
-            refused=tuple(refused),
-        )
-
     async def _probe(self, proposals: Sequence[Proposal]) -> None:
         if not proposals:
             return
@@ -450,32 +407,3 @@ class Pump:
         for proposal, outcome in zip(proposals, answer.outcomes, strict=True):
             self.waiting_bytes -= len(proposal.update)
             self._perform(self._room.probed(proposal, holds_new=outcome.verdict is not Verdict.REDUNDANT))
-
-    async def _answer_some(self, asks: dict[Session, Answer]) -> None:
-        """Answer until `ANSWERED_BYTES` are written; the others' turn comes after what was typed meanwhile."""
-        written = 0
-        while asks and written < ANSWERED_BYTES:
-            session = next(iter(asks))
-            written += await self._answer(asks.pop(session))
-        if asks:
-            self._asks = {**asks, **self._asks}
-            await asyncio.sleep(0)
-
-    async def _answer(self, ask: Answer) -> int:
-        """Answer one; gives how many bytes that was."""
-        outbox = self._outbox(ask.session)
-        if outbox is None:
-            return 0
-        if outbox.flow is not Flow.OPEN:
-            self._slow_readers.owe(ask)
-            return 0
-        try:
-            frames = await self._document.answer(ask.state_vector)
-        except MalformedMessage as error:
-            self._perform([Disconnect(ask.session, CloseCode.MALFORMED, str(error))])
-            return 0
-        for frame in frames:
-            outbox.write_always(frame)
-            self._counters.frames_out += 1
-            self._counters.bytes_out += frame.size
-        return sum(frame.size for frame in frames)

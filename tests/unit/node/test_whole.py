@@ -127,7 +127,7 @@ async def test_r14_joiners_share_a_small_state_too_and_whoever_has_something_get
 async def test_r14_a_large_document_is_not_answered_to_everybody_in_one_turn(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("collab.node.pump.ANSWERED_BYTES", 1000)
+    monkeypatch.setattr("collab.node.answers.ANSWERED_BYTES", 1000)
     hub = build()
     ann, writer = await Client(hub, "ann").enter(), Writer()
     ann.send(Update(writer.type("x" * 2000)))
