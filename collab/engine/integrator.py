@@ -64,7 +64,7 @@ class Integrator:
         typed = read_typed(update)
         if typed is None or self._size + len(update) > self._max_bytes:
             return None
-        client, clock, end, needs = typed
+        client, clock, end, needs, _ = typed
         known = self.known
         if clock != known.get(client, 0):
             return None

@@ -61,7 +61,7 @@ class KnownClocks:
         known = self._next
         typed = None if known is None else read_typed(update)
         if known is not None and typed is not None:
-            client, clock, end, needs = typed
+            client, clock, end, needs, _ = typed
             if clock <= known.get(client, 0) < end and _holds(known, needs):
                 known[client] = end
 
@@ -74,7 +74,7 @@ class KnownClocks:
         if typed is None:
             erased = read_erased(update)
             return erased is not None and erased[2] <= known.get(erased[0], 0)
-        client, clock, end, needs = typed
+        client, clock, end, needs, _ = typed
         if clock != known.get(client, 0) or (needs and not _holds(known, needs)):
             return False
         known[client] = end

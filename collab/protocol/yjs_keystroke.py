@@ -29,14 +29,15 @@ _match_erased = re.compile(rb"\0\x01" + _UINT + rb"\x01" + _UINT * 2 + rb"\Z").m
 Parts = tuple[dict[int, list[tuple[int, int]]], dict[int, int], dict[int, list[tuple[int, int]]]]
 """Ranges, needs and deletes, as in `yjs.UpdateScan`."""
 
-Typed = tuple[int, int, int, dict[int, int]]
-"""Client, first clock, clock after the last, and needs as in `yjs.UpdateScan`."""
+Typed = tuple[int, int, int, dict[int, int], tuple[tuple[int, int], ...]]
+"""Client, first clock, clock after the last, needs as in `yjs.UpdateScan`, and what it stands beside: the ids (client,
+clock) of its left origin, its right one, or both, left first."""
 
 
 def read_keystroke(data: bytes) -> Parts | None:
     """Return what ``data`` brings, needs and deletes, or None when it is no plain keystroke."""
     if typed := read_typed(data):
-        client, clock, end, needs = typed
+        client, clock, end, needs, _ = typed
         return {client: [(clock, end)]}, needs, {}
     if erased := read_erased(data):
         client, clock, end = erased
@@ -68,14 +69,21 @@ def read_typed(data: bytes) -> Typed | None:
     if length[0] != len(text) or end > MAX_CLOCK or client > MAX_SAFE_INTEGER:
         return None
     needs: dict[int, int] = {}
-    for beside, at in ((right, right_clock),) if left is None else ((left, left_clock), (right, right_clock)):
-        other = _client_of(beside)
-        other_clock = read_uint(at, 0)[0]
-        if other_clock >= (clock if other == client else MAX_CLOCK) or other > MAX_SAFE_INTEGER:
-            return None
-        if other != client and other_clock >= needs.get(other, 0):
-            needs[other] = other_clock + 1
-    return client, clock, end, needs
+    other = _client_of(right)
+    other_clock = read_uint(right_clock, 0)[0]
+    if other_clock >= (clock if other == client else MAX_CLOCK) or other > MAX_SAFE_INTEGER:
+        return None
+    if other != client:
+        needs[other] = other_clock + 1
+    if left is None:
+        return client, clock, end, needs, ((other, other_clock),)
+    first_other = _client_of(left)
+    first_clock = read_uint(left_clock, 0)[0]
+    if first_clock >= (clock if first_other == client else MAX_CLOCK) or first_other > MAX_SAFE_INTEGER:
+        return None
+    if first_other != client and first_clock >= needs.get(first_other, 0):
+        needs[first_other] = first_clock + 1
+    return client, clock, end, needs, ((first_other, first_clock), (other, other_clock))
 
 
 @lru_cache(1024)
