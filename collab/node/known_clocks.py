@@ -1,8 +1,10 @@
-"""What of a document's clocks this node knows without asking the engine: enough to tell a plain update.
+"""What of a document this node knows without asking the engine: enough to tell a plain update.
 
-A plain update is one typed string or one erased range that leans only on what is known here and goes on where its
-client stopped. A million hostile ones were given to yrs and to Yjs (`tests/fuzz`): none harms either, and both read the
-same. So people may be shown it before the engine has it (SPEC R15).
+A plain update is one typed string that goes on where its client stopped and stands beside text, or one erased range;
+everything it names is known here. Given a million hostile ones (`python -m tests.attacks.plain`), neither yrs nor Yjs
+came to harm, so people may be shown it before the engine has it (SPEC R15). Clocks alone would not do: a string typed
+beside a map entry becomes that entry, and some of those crash both. So a place counts as text only once the engine took
+a string that stands there (E22).
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 MAX_CLIENTS = 10_000
 """Of a document with more nothing is known, and nothing is plain."""
 
+MAX_PLACES = 256
+"""So many places beside which people typed lately are remembered, besides each client's newest run of typed text."""
+
 
 class KnownClocks:
     """Of one document. Knows nothing until it is told what was loaded."""
@@ -30,6 +35,10 @@ class KnownClocks:
     def __init__(self) -> None:
         self._next: dict[int, int] | None = None
         """Client -> next expected clock; None while nothing counts as plain."""
+        self._runs: dict[int, tuple[int, int]] = {}
+        """Client -> first and next clock of what it typed last: text, all of it."""
+        self._places: dict[tuple[int, int], None] = {}
+        """Other (client, clock) that strings stand beside."""
 
     def loaded(self, state_vector: bytes) -> None:
         """The engine holds the document up to here, and was shown before what else is known."""
@@ -57,13 +66,18 @@ class KnownClocks:
                     self._next[client] = clock
 
     def note(self, update: bytes) -> None:
-        """``update`` is in the document, or people are shown it."""
+        """The engine took ``update``, or another node's did and people are shown it."""
         known = self._next
         typed = None if known is None else read_typed(update)
-        if known is not None and typed is not None:
-            client, clock, end, needs, _ = typed
-            if clock <= known.get(client, 0) < end and _holds(known, needs):
-                known[client] = end
+        if known is None or typed is None:
+            return
+        client, clock, end, needs, beside = typed
+        if clock <= known.get(client, 0) <= end and _holds(known, needs):
+            known[client] = end
+            self._extend(client, clock, end)
+            for place in beside:
+                if not self._is_text(place):
+                    self._remember(place)
 
     def take(self, update: bytes) -> bool:
         """Whether ``update`` is plain; then it counts as known from now on. Hot path."""
@@ -74,11 +88,28 @@ class KnownClocks:
         if typed is None:
             erased = read_erased(update)
             return erased is not None and erased[2] <= known.get(erased[0], 0)
-        client, clock, end, needs, _ = typed
+        client, clock, end, needs, beside = typed
         if clock != known.get(client, 0) or (needs and not _holds(known, needs)):
             return False
+        for place in beside:
+            if not self._is_text(place):
+                return False
         known[client] = end
+        self._extend(client, clock, end)
         return True
+
+    def _is_text(self, place: tuple[int, int]) -> bool:
+        first, end = self._runs.get(place[0], (0, 0))
+        return first <= place[1] < end or place in self._places
+
+    def _extend(self, client: int, clock: int, end: int) -> None:
+        run = self._runs.get(client)
+        self._runs[client] = (run[0], end) if run is not None and run[0] <= clock <= run[1] else (clock, end)
+
+    def _remember(self, place: tuple[int, int]) -> None:
+        if len(self._places) >= MAX_PLACES:
+            del self._places[next(iter(self._places))]
+        self._places[place] = None
 
 
 def _holds(known: dict[int, int], needs: dict[int, int]) -> bool:

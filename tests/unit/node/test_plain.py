@@ -54,21 +54,28 @@ def sees(client: Client, update: bytes) -> bool:
     return Update(update) in client.connection.messages
 
 
+async def begins(client: Client, writer: Writer) -> None:
+    """The first string names its root and the second stands beside what nobody knows for text: neither is plain."""
+    for letter in "ab":
+        update = writer.type(letter)
+        client.send(Update(update))
+        await client.connection.until(lambda update=update: sees(client, update))  # type: ignore[misc]
+
+
 async def two(build: Build, *, fast: bool = True) -> tuple[SlowEngine, Client, Client, Writer]:
-    """Ann and Ben in a document that holds "a" of Ann's, saved; the engine is stopped after that."""
+    """Ann and Ben in a document that holds "ab" of Ann's, saved; the engine is stopped after that."""
     engine = SlowEngine()
     hub = build(engine=engine, limits=HubLimits(room=RoomLimits(show_plain_at_once=fast)))
     ann, ben = await Client(hub, "ann").enter(), await Client(hub, "ben").enter()
     writer = Writer()
-    ann.send(first := Update(writer.type("a")))
-    await ann.connection.until(lambda: first in ann.connection.messages)
+    await begins(ann, writer)
     engine.gate.clear()
     return engine, ann, ben, writer
 
 
 async def test_r15_a_typed_string_is_shown_before_the_engine_has_it_and_confirmed_after(build: Build) -> None:
     engine, ann, ben, writer = await two(build)
-    update = writer.type("b")
+    update = writer.type("c")
     ann.send(Update(update))
     await ben.connection.until(lambda: sees(ben, update))
     await asyncio.sleep(0.05)
@@ -90,7 +97,7 @@ async def test_r15_an_erased_range_is_shown_at_once_too(build: Build) -> None:
 
 async def test_r15_with_strict_isolation_nobody_sees_it_before_the_engine_has_it(build: Build) -> None:
     engine, ann, ben, writer = await two(build, fast=False)
-    update = writer.type("b")
+    update = writer.type("c")
     ann.send(Update(update))
     await asyncio.sleep(0.05)
     assert not sees(ben, update)
@@ -103,18 +110,18 @@ async def test_r15_what_is_not_plain_waits_for_the_engine_and_what_comes_behind_
     engine, ann, ben, writer = await two(build)
     other = Writer()
     ben.send(Update(other.type("first of a client")))
-    plain = writer.type("b")
+    plain = writer.type("c")
     ann.send(Update(plain))
     await asyncio.sleep(0.05)
     assert not sees(ben, plain)
     engine.gate.set()
-    await ben.connection.until(lambda: "ab" in text_of(*ben.connection.updates()))
+    await ben.connection.until(lambda: "abc" in text_of(*ben.connection.updates()))
 
 
 async def test_r15_what_leans_on_what_is_unknown_here_is_not_plain(build: Build) -> None:
     engine, ann, ben, writer = await two(build)
     writer.type("lost")
-    update = writer.type("b")
+    update = writer.type("c")
     ann.send(Update(update))
     await asyncio.sleep(0.05)
     assert not sees(ben, update)
@@ -124,7 +131,7 @@ async def test_r15_what_leans_on_what_is_unknown_here_is_not_plain(build: Build)
 
 async def test_r15_who_joins_meanwhile_is_answered_with_it(build: Build) -> None:
     engine, ann, ben, writer = await two(build)
-    update = writer.type("b")
+    update = writer.type("c")
     ann.send(Update(update))
     await ben.connection.until(lambda: sees(ben, update))
     late = Client(ann.hub, "late")
@@ -135,7 +142,7 @@ async def test_r15_who_joins_meanwhile_is_answered_with_it(build: Build) -> None
     late.send(SyncStep1(b"\x00"))
     answer = await late.connection.receives(SyncStep2)
     assert isinstance(answer, SyncStep2)
-    assert text_of(answer.update) == "ab"
+    assert text_of(answer.update) == "abc"
 
 
 async def test_r15_an_erasure_that_others_made_already_is_shown_and_confirmed(build: Build) -> None:
@@ -156,15 +163,14 @@ async def test_r15_e1_what_was_shown_survives_the_engine(build: Build) -> None:
     hub = build(engine=engine, store=store)
     ann, ben = await Client(hub, "ann").enter(), await Client(hub, "ben").enter()
     writer = Writer()
-    ann.send(Update(writer.type("a")))
-    await ann.connection.receives(Update)
+    await begins(ann, writer)
     engine.deaths = 1
-    updates = [writer.type(letter) for letter in "bcd"]
+    updates = [writer.type(letter) for letter in "cde"]
     for update in updates:
         ann.send(Update(update))
     await ann.connection.until(lambda: sees(ann, updates[-1]))
-    assert text_of(*ben.connection.updates()) == "abcd"
-    assert text_of(*(await store.log.load("d")).all_updates) == "abcd"
+    assert text_of(*ben.connection.updates()) == "abcde"
+    assert text_of(*(await store.log.load("d")).all_updates) == "abcde"
     assert ann.connection.closed_with is ben.connection.closed_with is None
 
 
@@ -172,11 +178,10 @@ async def test_r15_e2_one_that_kills_the_engine_is_refused_and_the_others_are_sa
     hub = build(engine=DeadlyEngine())
     ann, eve = await Client(hub, "ann").enter(), await Client(hub, "eve").enter()
     writer, deadly = Writer(), Writer()
-    ann.send(Update(writer.type("a")))
-    eve.send(Update(deadly.type("e")))
-    await ann.connection.until(lambda: sorted(text_of(*ann.connection.updates())) == ["a", "e"])
+    await begins(ann, writer)
+    await begins(eve, deadly)
     eve.send(Update(deadly.type("POISON")))
-    ann.send(Update(saved := writer.type("b")))
+    ann.send(Update(saved := writer.type("c")))
     await eve.connection.until(lambda: eve.connection.closed_with is not None)
     assert eve.connection.closed_with is CloseCode.MALFORMED
     await ann.connection.until(lambda: sees(ann, saved))
@@ -191,8 +196,7 @@ async def test_r15_a_crowd_sees_what_comes_in_one_turn_in_one_write(build: Build
     ann, ben, cat = [await Client(hub, name).enter() for name in ("ann", "ben", "cat")]
     writers = {ann: Writer(), ben: Writer()}
     for client, writer in writers.items():
-        client.send(first := Update(writer.type("x")))
-        await client.connection.until(lambda client=client, first=first: first in client.connection.messages)  # type: ignore[misc]
+        await begins(client, writer)
     await asyncio.sleep(0.02)
     updates = [Update(writer.type("y")) for writer in writers.values()]
     for client, update in zip(writers, updates, strict=True):
@@ -209,10 +213,9 @@ async def test_r15_a_node_does_not_claim_the_commit_of_what_its_engine_has_not_t
     ann = await Client(build(engine=slow, store=world.store, bus=world.bus), "ann").enter()
     ben = await Client(world.nodes[1], "ben").enter()
     writer = Writer()
-    ann.send(first := Update(writer.type("a")))
-    await ann.connection.until(lambda: first in ann.connection.messages)
+    await begins(ann, writer)
     async with asyncio.timeout(10):
-        while Kind.COMMITTED not in [envelope.kind for envelope in world.bus.carried]:
+        while [envelope.kind for envelope in world.bus.carried].count(Kind.COMMITTED) < 2:
             await asyncio.sleep(0.001)
     slow.gate.clear()
     before = len(world.bus.carried)
@@ -269,8 +272,10 @@ def test_r15_nothing_is_plain_before_the_document_is_loaded() -> None:
 @pytest.mark.parametrize("text", ["b", "x" * 127])
 def test_r15_a_string_is_plain_once_its_place_is_known(text: str) -> None:
     writer, clocks, replica = Writer(), KnownClocks(), Replica()
-    first = writer.type("a")
-    clocks.loaded(replica.load([first], ignore_progress).state_vector)
+    clocks.loaded(replica.load([writer.type("a")], ignore_progress).state_vector)
+    second = writer.type("b")
+    assert not clocks.take(second)
+    clocks.integrated([second], replica.integrate([second], ignore_progress))
     update = writer.type(text)
     assert clocks.take(update)
     assert not clocks.take(update)
