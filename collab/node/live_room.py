@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING
 import structlog
 
 from collab.errors import CloseCode, CollabError, DocumentDeleted, MalformedMessage, close_code_for, error_for
+from collab.node.audience import Audience
 from collab.node.brake import Brake
 from collab.node.catch_up import CatchUp
 from collab.node.exchange import Exchange
 from collab.node.loaded_document import LoadedDocument
-from collab.node.outbox import Frame, Outbox
-from collab.node.presence_budget import PresenceBudget
+from collab.node.outbox import Outbox
+from collab.node.presence_turn import PresenceTurn
 from collab.node.pump import Pump
 from collab.node.unsaved import Unsaved, Waiters
-from collab.protocol.dialects.y_websocket import decode, encode
-from collab.protocol.messages import Awareness, Update
+from collab.protocol.dialects.y_websocket import decode
+from collab.protocol.messages import Awareness
 from collab.room import (
     Answer,
     Broadcast,
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from collab.node.surroundings import Surroundings
-    from collab.protocol.messages import Message
     from collab.room import Effect
     from collab.store.port import NamedUpdate, Stored
 
@@ -76,6 +76,10 @@ class LiveRoom:
         self._room = Room(
             name, keep_alive_every=self._limits.keep_alive_every, expire_after=self._limits.awareness_expires_after
         )
+        self._audience = Audience(name, around.connections, around.counters)
+        self._presence = PresenceTurn(
+            self._room, self._audience, self._limits.presence, self._loop, perform=self._perform
+        )
         self._document = LoadedDocument(
             name,
             around.engine,
@@ -90,7 +94,7 @@ class LiveRoom:
             around.counters,
             around.beat,
             fast=self._limits.show_plain_at_once,
-            outbox=lambda session: around.connections.outbox(name, session),
+            outbox=self._audience.outbox,
             show=self._show,
             perform=self._perform,
             perform_together=self._perform_together,
@@ -115,7 +119,7 @@ class LiveRoom:
             counters=around.counters,
             loop=self._loop,
             perform=self._perform,
-            awareness_changed=self._flush_awareness_soon,
+            awareness_changed=self._presence.changed,
             heard_of=around.heard_of,
         )
         self._unsaved = Unsaved()
@@ -124,9 +128,6 @@ class LiveRoom:
         self._adopting_at: asyncio.TimerHandle | None = None
         self._settled = asyncio.Event()
         """Set whenever `saved` may have become true."""
-        self._awareness_due = False
-        self._presence_budget = PresenceBudget(self._limits.presence)
-        self._last_sent: tuple[Message, Frame] | None = None
 
     # life
 
@@ -204,14 +205,14 @@ class LiveRoom:
     def leave(self, session: Session) -> None:
         """A session is gone; leaving twice is no mistake."""
         now = self._now()
-        outbox = self._around.connections.outbox(self.name, session)
+        outbox = self._audience.outbox(session)
         self._around.connections.remove(self.name, session)
         self._pump.drop(session)
         self._brake.forget(outbox)
         self._perform(self._room.leave(session, now))
         if not self._room.sessions:
             self.empty_since = now
-        self._flush_awareness_soon()
+        self._presence.changed()
 
     def receive(self, session: Session, data: bytes) -> None:
         """One frame from a session. Hot path."""
@@ -225,9 +226,9 @@ class LiveRoom:
                 counters.messages_in[kind.__name__] += 1
                 self._perform(self._room.receive(session, message, now))
                 if kind is Awareness:
-                    self._flush_awareness_soon()
+                    self._presence.changed()
         except MalformedMessage as error:
-            self._disconnect(Disconnect(session, CloseCode.MALFORMED, str(error)))
+            self._perform_rarer(Disconnect(session, CloseCode.MALFORMED, str(error)))
 
     async def submit(self, update: bytes, author: str | None) -> None:
         """Bring in an update from outside any session; returns after the commit.
@@ -246,7 +247,7 @@ class LiveRoom:
         self._exchange.tick(now)
         if self._room.foreign and not self._around.recorder.failing:
             self._perform(self._room.adopt_old(now - (ADOPT_OLD_AFTER if self.occupied else 1.0), now))
-        self._flush_awareness_soon()
+        self._presence.changed()
         self._brake.release()
 
     # other nodes
@@ -267,7 +268,7 @@ class LiveRoom:
         """A node is no more."""
         self._exchange.peer_gone(node)
         self._perform(self._room.peer_gone(node, self._now()))
-        self._flush_awareness_soon()
+        self._presence.changed()
 
     # the recorder's side
 
@@ -297,7 +298,7 @@ class LiveRoom:
     def _saved(self, receipt: Receipt) -> None:
         self._settled.set()
         self._waiters.saved(receipt)
-        self._pump.saved(session for session, _ in receipt.writes)
+        self._pump.saved(receipt.writes)
         if receipt.writes:
             self._around.counters.edit_to_acknowledgement_s.observe(self._now() - receipt.arrived_at)
 
@@ -333,17 +334,17 @@ class LiveRoom:
                 case Integrate(proposal):
                     self._pump.propose(proposal)
                     if self._over_bound():
-                        self._brake.apply(self._around.connections.outbox(self.name, proposal.session))
+                        self._brake.apply(self._audience.outbox(proposal.session))
                 case Broadcast(message, except_):
-                    self._around.connections.fan_out(self.name, self._frame(message), except_)
+                    self._audience.broadcast(message, except_)
                 case Record(receipt):
                     self._record(receipt)
                 case Publish(message, receipt):
                     self._exchange.tell_update(message.update, self._number(receipt), len(receipt.updates))
                 case Echo(message, authors):
-                    self._around.connections.send_to(self.name, self._frame(message), authors)
+                    self._audience.confirm(message, authors)
                 case Send(session, message):
-                    self._send(session, message)
+                    self._audience.send(session, message)
                 case _:
                     self._perform_rarer(effect)
 
@@ -352,7 +353,7 @@ class LiveRoom:
         receipt, effects = self._room.shown(proposal)
         for effect in effects:
             if type(effect) is Broadcast:
-                self._around.connections.fan_out(self.name, self._frame(effect.message), effect.except_)
+                self._audience.broadcast(effect.message, effect.except_)
             else:
                 self._perform((effect,))
         return receipt
@@ -374,8 +375,7 @@ class LiveRoom:
         """Perform effects of which several are broadcasts, none of which follows on another effect."""
         broadcasts = [effect for effect in effects if isinstance(effect, Broadcast)]
         if len(broadcasts) > 1:
-            frames = [(self._frame(broadcast.message), broadcast.except_) for broadcast in broadcasts]
-            self._around.connections.fan_out_together(self.name, frames)
+            self._audience.broadcast_together(broadcasts)
             effects = [effect for effect in effects if not isinstance(effect, Broadcast)]
         self._perform(effects)
 
@@ -391,67 +391,12 @@ class LiveRoom:
                 self._pump.ask(effect)
             case Greet(session):
                 self._pump.greet(session)
-            case Disconnect():
-                self._disconnect(effect)
-
-    def _frame(self, message: Message) -> Frame:
-        last = self._last_sent
-        if last is not None and last[0] is message:
-            return last[1]
-        frame = Frame(encode(message))
-        self._last_sent = (message, frame)
-        return frame
-
-    def _send(self, session: Session, message: Message) -> None:
-        outbox = self._around.connections.outbox(self.name, session)
-        if outbox is None:
-            return
-        frame = self._frame(message)
-        self._around.counters.frames_out += 1
-        self._around.counters.bytes_out += frame.size
-        if isinstance(message, Update):
-            outbox.write(frame)
-        else:
-            outbox.write_always(frame)
-
-    def _disconnect(self, effect: Disconnect) -> None:
-        if self._waiters.refuse(effect.session, error_for(effect.code, effect.detail)):
-            return
-        outbox = self._around.connections.outbox(self.name, effect.session)
-        if outbox is not None:
-            log.info(
-                "session_closed",
-                document=self.name,
-                session=effect.session.id,
-                code=effect.code.code,
-                detail=effect.detail[:200],
-            )
-            outbox.connection.close(effect.code)
+            case Disconnect() if not self._waiters.refuse(effect.session, error_for(effect.code, effect.detail)):
+                self._audience.disconnect(effect)
 
     def _pace(self) -> float:
         """Seconds between two turns. Where a crowd writes, one turn for several updates saves a lot."""
         return self._limits.pace if len(self._room.sessions) > self._limits.crowd else 0.0
-
-    # awareness, and bounds
-
-    def _flush_awareness_soon(self) -> None:
-        if self._awareness_due:
-            return
-        self._awareness_due = True
-        pause = self._presence_budget.pause(self._now())
-        if pause:
-            self._loop.call_later(pause, self._flush_awareness)
-        else:
-            self._loop.call_soon(self._flush_awareness)
-
-    def _flush_awareness(self) -> None:
-        self._awareness_due = False
-        now = self._now()
-        effects = self._room.flush_awareness(now)
-        for effect in effects:
-            if isinstance(effect, Broadcast):
-                self._presence_budget.spend(len(self._room.sessions), self._frame(effect.message).size, now)
-        self._perform(effects)
 
     def _over_bound(self) -> bool:
         return (

@@ -183,9 +183,9 @@ class Pump:
         self._slow_readers.note(session, outbox)
         self._wake()
 
-    def saved(self, sessions: Iterable[Session]) -> None:
-        """Something these sessions wrote is saved."""
-        self._slow_readers.saved(sessions)
+    def saved(self, writes: Iterable[tuple[Session, int]]) -> None:
+        """These writes are saved."""
+        self._slow_readers.saved(writes)
         if self._slow_readers.due:
             self._wake()
 

@@ -50,10 +50,10 @@ class SlowReaders:
         """An outbox is over its bound, or has drained."""
         self._due[session] = self._behind[session] = outbox
 
-    def saved(self, sessions: Iterable[Session]) -> None:
-        """Something these sessions wrote is saved."""
+    def saved(self, writes: Iterable[tuple[Session, int]]) -> None:
+        """These writes are saved. Hot path."""
         if self._postponed:
-            for session in sessions:
+            for session, _ in writes:
                 outbox = self._postponed.pop(session, None)
                 if outbox is not None:
                     self.note(session, outbox)

@@ -61,7 +61,8 @@ class Unsaved:
 
 
 def _size(receipt: Receipt) -> int:
-    return sum(len(update) for update, _ in receipt.updates)
+    updates = receipt.updates
+    return len(updates[0][0]) if len(updates) == 1 else sum(len(update) for update, _ in updates)
 
 
 class Waiters:
