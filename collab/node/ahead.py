@@ -12,15 +12,16 @@ from collab.protocol.values import value
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from collab.node.counters import Counters
     from collab.node.known_clocks import KnownClocks
+    from collab.protocol.messages import Message
     from collab.protocol.peers import PeerUpdate
-    from collab.room import Effect, Proposal, Receipt, Room
+    from collab.room import Broadcast, Effect, Proposal, Publish, Receipt, Room, Session
 
 AT_ONCE = 8
-"""More updates than this are merged by the engine before they are shown: then one frame costs less than it waits."""
+"""More updates than this wait for the engine, which merges them: then one frame costs less than it waits."""
 
 
 @value(eq=False)
@@ -52,30 +53,30 @@ class Ahead:
         counters: Counters,
         loop: asyncio.AbstractEventLoop,
         *,
-        show: Callable[[Proposal], Receipt],
+        broadcast: Callable[[Message, Collection[Session]], None],
+        publish: Callable[[Publish], None],
         perform: Callable[[Sequence[Effect]], None],
         pace: Callable[[], float],
         may_show_heard: Callable[[], bool],
-        refer: Callable[[list[Proposal]], None],
         merge: Callable[[], None],
         follow: Callable[[], None],
     ) -> None:
-        """``show`` shows one update at once; ``perform`` takes effects, of which several may be broadcasts; ``pace``
-        tells the wait from one showing to the next; ``may_show_heard`` tells whether what other nodes sent may be shown
-        now. ``refer`` takes plain updates that came in such numbers that the engine had better merge them, ``merge`` is
-        called when it should merge what was heard, ``follow`` when it should soon have what was shown."""
+        """``broadcast`` shows one update, ``publish`` tells other nodes, ``perform`` takes effects of which several may
+        be broadcasts. ``pace`` tells the wait from one showing to the next, ``may_show_heard`` whether what other nodes
+        sent may be shown now; ``merge`` is called when the engine should merge what was heard, ``follow`` when it
+        should soon have what was shown."""
         self._room = room
         self._clocks = clocks
         self._counters = counters
         self._loop = loop
-        self._show_one = show
+        self._broadcast = broadcast
+        self._publish = publish
         self._perform = perform
         self._pace = pace
         self._may_show_heard = may_show_heard
-        self._refer = refer
         self._merge = merge
         self._follow = follow
-        self._own: list[Proposal] = []
+        self._own: list[tuple[Shown, Broadcast]] = []
         self._heard: list[Heard] = []
         self._shown: list[Shown] = []
         self._showing = False
@@ -93,15 +94,21 @@ class Ahead:
         return bool(self._heard)
 
     def take(self, proposal: Proposal) -> bool:
-        """Show an update if it is plain, in a crowded room at the end of the turn; else it is not taken. Hot path."""
-        if not self._clocks.take(proposal.update):
+        """Show an update if it is plain, and publish it; else it is not taken. Hot path.
+
+        In a crowded room what comes in one turn, or while it keeps its pace, is shown together.
+        """
+        if len(self._own) >= AT_ONCE or not self._clocks.take(proposal.update):
             return False
+        broadcast, publish = self._room.shown(proposal)
+        self._publish(publish)
+        shown = Shown(proposal.update, proposal, publish.receipt)
         if self._own or self._heard or self._pace():
-            self._own.append(proposal)
+            self._own.append((shown, broadcast))
             self._show_soon()
         else:
-            self._shown.append(Shown(proposal.update, proposal, self._show_one(proposal)))
-            self._count(proposal)
+            self._broadcast(broadcast.message, broadcast.except_)
+            self._note(shown)
             self._follow()
         return True
 
@@ -116,7 +123,8 @@ class Ahead:
 
     def take_shown(self) -> list[Shown]:
         """What was shown, in that order; who takes it brings it to the engine."""
-        self._show_own()
+        if effects := self._show_own():
+            self._perform(effects)
         shown, self._shown = self._shown, []
         return shown
 
@@ -157,39 +165,34 @@ class Ahead:
         self._showing = False
         if self._own or self._heard:
             self.keep_pace()
-        if not self._heard:
-            self._show_own()
-        elif len(self._heard) <= AT_ONCE and self._may_show_heard():
-            heard, self._heard = self._heard, []
-            effects: list[Effect] = []
-            for item in heard:
-                effects += self._room.heard(item.update)
-                self._clocks.note(item.update)
-                if item.origin is not None:
-                    self._room.brought(*item.origin, self._loop.time())
-                self._shown.append(Shown(item.update))
-            self._show_own(effects)
-        else:
-            self._show_own()
+        effects = self._show_own()  # first: what was heard may stand on it, and not the other way round
+        if self._heard and len(self._heard) <= AT_ONCE and self._may_show_heard():
+            effects += self._show_heard()
+        elif self._heard:
             self._merge()
+        if effects:
+            self._perform(effects)
         if self._shown:
             self._follow()
 
-    def _show_own(self, effects: Sequence[Effect] = ()) -> None:
+    def _show_own(self) -> list[Effect]:
         own, self._own = self._own, []
-        if len(own) > AT_ONCE:
-            self._refer(own)
-            own = []
-        effects = list(effects)
-        for proposal in own:
-            receipt, shown = self._room.shown(proposal)
-            effects += shown
-            self._shown.append(Shown(proposal.update, proposal, receipt))
-        if effects:
-            self._perform(effects)
-            for proposal in own:
-                self._count(proposal)
+        for shown, _ in own:
+            self._note(shown)
+        return [broadcast for _, broadcast in own]
 
-    def _count(self, proposal: Proposal) -> None:
+    def _show_heard(self) -> list[Effect]:
+        effects: list[Effect] = []
+        for item in self.take_heard():
+            effects += self._room.heard(item.update)
+            self._clocks.note(item.update)
+            if item.origin is not None:
+                self._room.brought(*item.origin, self._loop.time())
+            self._shown.append(Shown(item.update))
+        return effects
+
+    def _note(self, shown: Shown) -> None:
+        self._shown.append(shown)
         self._counters.plain += 1
-        self._counters.broadcast_s.observe(self._loop.time() - proposal.arrived_at)
+        if shown.proposal is not None:
+            self._counters.broadcast_s.observe(self._loop.time() - shown.proposal.arrived_at)

@@ -95,7 +95,8 @@ class LiveRoom:
             around.beat,
             fast=self._limits.show_plain_at_once,
             outbox=self._audience.outbox,
-            show=self._show,
+            broadcast=self._audience.broadcast,
+            publish=self._publish,
             perform=self._perform,
             perform_together=self._perform_together,
             pace=self._pace,
@@ -339,24 +340,14 @@ class LiveRoom:
                     self._audience.broadcast(message, except_)
                 case Record(receipt):
                     self._record(receipt)
-                case Publish(message, receipt):
-                    self._exchange.tell_update(message.update, self._number(receipt), len(receipt.updates))
+                case Publish():
+                    self._publish(effect)
                 case Echo(message, authors):
                     self._audience.confirm(message, authors)
                 case Send(session, message):
                     self._audience.send(session, message)
                 case _:
                     self._perform_rarer(effect)
-
-    def _show(self, proposal: Proposal) -> Receipt:
-        """Show one plain update. Hot path."""
-        receipt, effects = self._room.shown(proposal)
-        for effect in effects:
-            if type(effect) is Broadcast:
-                self._audience.broadcast(effect.message, effect.except_)
-            else:
-                self._perform((effect,))
-        return receipt
 
     def _number(self, receipt: Receipt) -> int:
         """Number of a receipt's first log entry; reserved when it has none yet."""
@@ -365,6 +356,10 @@ class LiveRoom:
             number = self._around.recorder.reserve(len(receipt.updates))
             self._unsaved.reserve(receipt, number)
         return number
+
+    def _publish(self, effect: Publish) -> None:
+        receipt = effect.receipt
+        self._exchange.tell_update(effect.message.update, self._number(receipt), len(receipt.updates))
 
     def _record(self, receipt: Receipt) -> None:
         number = self._number(receipt)
@@ -396,7 +391,9 @@ class LiveRoom:
 
     def _pace(self) -> float:
         """Seconds between two turns. Where a crowd writes, one turn for several updates saves a lot."""
-        return self._limits.pace if len(self._room.sessions) > self._limits.crowd else 0.0
+        if len(self._room.sessions) <= self._limits.crowd:
+            return 0.0
+        return self._limits.pace_shared if self._exchange.has_peers else self._limits.pace
 
     def _over_bound(self) -> bool:
         return (

@@ -20,14 +20,15 @@ from collab.node.outbox import Outbox
 from collab.node.slow_readers import SlowReaders
 from collab.node.verdicts import sort
 from collab.protocol.peers import PeerUpdate
-from collab.room import Answer, Proposal, Receipt, Record, Room, Session, Withdraw
+from collab.room import Answer, Proposal, Publish, Record, Room, Session, Withdraw
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from collab.engine.port import Outcome
     from collab.node.beat import Beat
     from collab.node.counters import Counters
+    from collab.protocol.messages import Message
     from collab.room import Effect
 
 Errand = Callable[[LoadedDocument], Awaitable[None]]
@@ -45,7 +46,8 @@ class Pump:
         *,
         fast: bool,
         outbox: Callable[[Session], Outbox | None],
-        show: Callable[[Proposal], Receipt],
+        broadcast: Callable[[Message, Collection[Session]], None],
+        publish: Callable[[Publish], None],
         perform: Callable[[Sequence[Effect]], None],
         perform_together: Callable[[Sequence[Effect]], None],
         pace: Callable[[], float],
@@ -53,8 +55,8 @@ class Pump:
         rested: Callable[[], None],
     ) -> None:
         """``fast`` lets plain updates be shown before the engine has them. ``perform_together`` writes several
-        broadcasts at once, ``show`` one plain update; ``pace`` says how long to wait from turn to turn; ``failed`` is
-        told of an error that ends the room, ``rested`` whenever nothing is left to do."""
+        broadcasts at once, ``broadcast`` one, ``publish`` tells other nodes; ``pace`` says how long to wait from turn
+        to turn; ``failed`` is told of an error that ends the room, ``rested`` whenever nothing is left to do."""
         self._room = room
         self._document = document
         self._counters = counters
@@ -70,11 +72,11 @@ class Pump:
             document.clocks,
             counters,
             self._loop,
-            show=show,
+            broadcast=broadcast,
+            publish=publish,
             perform=perform_together,
             pace=pace,
             may_show_heard=self._may_show_heard,
-            refer=self._refer,
             merge=self._bring,
             follow=self._follow_soon,
         )
@@ -129,11 +131,6 @@ class Pump:
         if not (in_order and self._fast and not proposal.probe and not self._stopping and self._ahead.take(proposal)):
             self._proposals.append(proposal)
             self._wake()
-
-    def _refer(self, proposals: list[Proposal]) -> None:
-        """Let the engine see these first, plain as they are."""
-        self._proposals += proposals
-        self._wake()
 
     def hear(self, node: str, message: PeerUpdate) -> None:
         """Another node took this from its sessions: show it, and let the engine have it with the next beat.

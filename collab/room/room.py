@@ -176,7 +176,7 @@ class Room:
         yield Record(receipt)
         yield Publish(merged, receipt)
 
-    def shown(self, proposal: Proposal) -> tuple[Receipt, list[Effect]]:
+    def shown(self, proposal: Proposal) -> tuple[Broadcast, Publish]:
         """Show a plain update before the engine has it (SPEC R15). The receipt is recorded when it has."""
         session, message = proposal.session, Update(proposal.update)
         receipt = Receipt(
@@ -187,7 +187,7 @@ class Room:
             after=self.foreign.newest,
         )
         session.asked_again = False
-        return receipt, [self._show(message, frozenset((session,))), Publish(message, receipt)]
+        return self._show(message, frozenset((session,))), Publish(message, receipt)
 
     def _show(self, message: Update, except_: frozenset[Session] = frozenset()) -> Broadcast:
         """Broadcast now, but in order: who still waits for a batch it shares gets this one behind it (SPEC R12)."""

@@ -144,7 +144,7 @@ async def test_n10_digests_find_what_no_number_shows(build: Build) -> None:
 
 
 async def test_r13_a_crowd_that_nodes_share_gets_what_gathers_in_one_write(build: Build) -> None:
-    world = World(build, BUS_ONLY, RoomLimits(crowd=1, pace=0.2))
+    world = World(build, BUS_ONLY, RoomLimits(crowd=1, pace_shared=0.2))
     ann, ben, cat = await world.enter(0, "ann"), await world.enter(1, "ben"), await world.enter(1, "cat")
     await until(lambda: all(one.room is not None and one.room._exchange.has_peers for one in (ann, ben)))
     hers, his = Writer(), Writer()
