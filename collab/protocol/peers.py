@@ -1,8 +1,8 @@
 """What the nodes that serve one document say to each other about it, as values and as bytes.
 
-The bus carries the bytes (`collab.bus.port.Kind` names them); `collab.node.exchange` is the only caller. Nodes trust
-each other, but bytes may come from another version: readers are bounded, and what follows a known message is ignored,
-so that fields can be added at its end.
+The bus carries the bytes (`collab.bus.port.Kind` names them); `collab.node.sender` packs them, `collab.node.exchange`
+reads them. Nodes trust each other, but bytes may come from another version: readers are bounded, and what follows a
+known message is ignored, so that fields can be added at its end.
 """
 
 from __future__ import annotations
