@@ -54,7 +54,7 @@ class Gateway:
     def admits(self, update: bytes) -> bool:
         """Whether ``update`` is plain and follows on what is known; if so, it is known from now on."""
         if typed := read_typed(update):
-            client, clock, end, needs = typed
+            client, clock, end, needs, _ = typed
             if clock != self.known.get(client, 0):
                 return False
             if any(needed > self.known.get(other, 0) for other, needed in needs.items()):
