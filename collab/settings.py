@@ -106,7 +106,7 @@ class Settings(BaseSettings):
     max_frame_bytes_before_auth: int = Field(
         default=64 * _KIB,
         ge=_KIB,
-        description="Largest WebSocket handshake, and largest frame before the session is let in.",
+        description="Largest WebSocket handshake, and what is read of a client before its session is let in.",
     )
     max_body_bytes: int = Field(default=_MIB, ge=_KIB, description="Largest body of a REST request.")
     max_import_bytes: int = Field(

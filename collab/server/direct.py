@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 EXTENSION = "collab.direct"
 """Key in ``scope["extensions"]`` under which the endpoint finds this connection."""
 
-MAX_BYTES_BEFORE_SERVED = 64 * 1024
-"""What a client may send before its session is let in; then it is not read until it is."""
-
 COPIED_BYTES = 64 * 1024
 """A frame up to this is one bytes object with its head; a larger one is not copied."""
 
@@ -73,6 +70,8 @@ class Terms:
 
     max_frame_bytes: int = 16 * 1024 * 1024
     outbox_bytes: int = 1024 * 1024
+    bytes_before_served: int = 64 * 1024
+    """What a client may send before its session is let in; then it is not read until it is."""
     ping_every: float = 20.0
     pong_within: float = 20.0
     """A client that vanished without a word is gone after at most the sum of both (faults matrix F33)."""
@@ -220,7 +219,7 @@ class DirectProtocol(asyncio.Protocol):
             self._read(data)
         else:
             self._tail += data
-            if len(self._tail) > MAX_BYTES_BEFORE_SERVED:
+            if len(self._tail) > self._terms.bytes_before_served:
                 self.pause_reading()
 
     def pause_writing(self) -> None:

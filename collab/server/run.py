@@ -99,7 +99,11 @@ def _config(node: Collab) -> uvicorn.Config:
     config.http = front(
         node.endpoint,
         somebody_came=node.hub.door.somebody_came,
-        terms=Terms(max_frame_bytes=settings.max_frame_bytes, outbox_bytes=settings.outbox_bytes),
+        terms=Terms(
+            max_frame_bytes=settings.max_frame_bytes,
+            outbox_bytes=settings.outbox_bytes,
+            bytes_before_served=settings.max_frame_bytes_before_auth,
+        ),
         trusted=config.forwarded_allow_ips,
     )
     return config

@@ -129,7 +129,7 @@ async def running(settings: Settings, *, direct: bool, ping_every: float = 20.0)
         lifespan="on",
     )
     if direct:
-        terms = Terms(settings.max_frame_bytes, settings.outbox_bytes, ping_every, ping_every)
+        terms = Terms(settings.max_frame_bytes, settings.outbox_bytes, ping_every=ping_every, pong_within=ping_every)
         config.http = front(node.endpoint, somebody_came=node.hub.door.somebody_came, terms=terms, trusted="127.0.0.1")
     uvicorn_server = uvicorn.Server(config)
     uvicorn_server.capture_signals = nullcontext  # type: ignore[method-assign, assignment]
