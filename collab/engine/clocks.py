@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from collab.protocol.yjs import Range, UpdateScan
 
@@ -46,10 +46,13 @@ def may_be_circular(scan: UpdateScan, known: Mapping[int, int]) -> bool:
     return any(clock > known.get(client, 0) for client, clock in scan.needs.items())
 
 
-def merge_order(scans: Mapping[int, UpdateScan]) -> tuple[list[int], list[int]]:
+def merge_order(
+    scans: Mapping[int, UpdateScan], refuses: Callable[[int, Mapping[int, int]], bool] | None = None
+) -> tuple[list[int], list[int]]:
     """Sort updates, given by their scans, into those that make up a document and those that wait for something.
 
     The first list is in an order in which each could be integrated; it is found without touching a document.
+    ``refuses`` is asked in that order, with the clocks known by then; what it refuses is in neither list.
     """
     known: dict[int, int] = {}
     order: list[int] = []
@@ -61,6 +64,8 @@ def merge_order(scans: Mapping[int, UpdateScan]) -> tuple[list[int], list[int]]:
         blocker = first_blocker(scan, known)
         if blocker is not None:
             stuck.setdefault(blocker[0], []).append((blocker[1], index))
+            continue
+        if refuses is not None and refuses(index, known):
             continue
         order.append(index)
         for client, ranges in scan.ranges.items():

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import deque
 
 from collab.engine.clocks import first_blocker, is_known, may_be_circular
+from collab.engine.entries import Entries
 from collab.engine.native import NativeDoc, NativePanic, is_contained, merge
 from collab.engine.port import INTEGRATED, Outcome, Verdict
 from collab.engine.split import Split, split_update
 from collab.engine.waiting import Parked, Waiting
-from collab.errors import CloseCode
+from collab.errors import CloseCode, MalformedMessage
 from collab.protocol.varint import MAX_SAFE_INTEGER
 from collab.protocol.yjs import EMPTY_STATE_VECTOR, UpdateScan, read_state_vector, scan_update
 from collab.protocol.yjs_keystroke import read_typed
@@ -32,6 +33,7 @@ class Integrator:
         self.doc = NativeDoc()
         self.known: dict[int, int] = {}
         """Client -> next expected clock."""
+        self.entries = Entries()
         self.waiting = Waiting()
         self.journal: list[bytes] | None = None
         """When it is a list, everything applied is added to it."""
@@ -64,9 +66,9 @@ class Integrator:
         typed = read_typed(update)
         if typed is None or self._size + len(update) > self._max_bytes:
             return None
-        client, clock, end, needs, _ = typed
+        client, clock, end, needs, beside = typed
         known = self.known
-        if clock != known.get(client, 0):
+        if clock != known.get(client, 0) or (self.entries.edges and self.entries.holds(beside)):
             return None
         for other, needed in needs.items():
             if needed > known.get(other, 0):
@@ -94,7 +96,7 @@ class Integrator:
             if first_blocker(scan, self.known) is not None:
                 return self._integrate_part(index, update, scan, within_budget=within_budget)
             changed, moved = self._apply(index, update, scan)
-        except ValueError as error:
+        except (ValueError, MalformedMessage) as error:
             return Outcome(Verdict.REFUSED, CloseCode.MALFORMED, str(error)[:200], empty=empty)
         self._wake(moved)
         return Outcome(Verdict.INTEGRATED if changed else Verdict.REDUNDANT, empty=empty)
@@ -127,14 +129,17 @@ class Integrator:
         """Give to the document what is complete; tell whether it changed and which clients' clocks moved.
 
         Complete structs change it exactly when a clock moves. Only what clocks do not tell is asked of native code.
+        Raises `MalformedMessage`, having done nothing, for what must not be in a map entry.
         """
         known = self.known
+        entries = self.entries.brought_by(update, scan, known)
         suspect = bool(scan.needs) and may_be_circular(scan, known)
         if suspect or scan.deletes:
             changed = self.doc.apply(update)
         else:
             self.doc.fill(update)
             changed = not is_known(scan, known)
+        self.entries.add(entries)
         if self.journal is not None:
             self.journal.append(update)
         if suspect:
@@ -154,7 +159,8 @@ class Integrator:
         """Integrate what waited for the clients in ``moved``, and what waited for that.
 
         A parked update that native code panics on must not be held against the one that woke it: the document is
-        built again without it, and it stays parked.
+        built again without it, and it stays parked. One that puts into a map entry what has no place there is dropped:
+        nobody must be sent it any more.
         """
         ready = deque(self.waiting.take_ready(moved, self.known)) if self.waiting else None
         if not ready:
@@ -168,6 +174,8 @@ class Integrator:
                 scan = scan_update(split.ready)
                 try:
                     _, moved = self._apply(WOKEN, split.ready, scan)
+                except MalformedMessage:
+                    continue
                 except (NativePanic, ValueError):
                     self.rebuild(whole)
                     for update, known in woken:
@@ -213,6 +221,7 @@ class Integrator:
     def relearn(self) -> None:
         """Take the clocks from the document."""
         self.known = read_state_vector(self.doc.state_vector(), max_clients=MAX_SAFE_INTEGER)
+        self.entries.cut(self.known)
 
     @property
     def crowded(self) -> bool:

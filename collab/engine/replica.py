@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from collab.engine.clocks import covered, first_blocker, is_known, merge_order
 from collab.engine.digest import MAX_SCANNED_BYTES, hash_of
+from collab.engine.entries import Entries
 from collab.engine.integrator import MAX_DOCUMENT_BYTES, WOKEN, Integrator
 from collab.engine.native import NativePanic, is_contained, merge
 from collab.engine.port import Diff, Digest, Integration, Loaded, Outcome, Verdict
@@ -61,12 +62,16 @@ class Replica:
         for index, update in enumerate(updates):
             with suppress(MalformedMessage):
                 scans[index] = scan_update(update)
-        order, blocked = merge_order(scans)
-        if not self._fill(updates, order):
+        entries = Entries()
+        order, blocked, poison = _sort(updates, scans, entries)
+        if self._fill(updates, order):
+            entries.cut(self._integrator.known)
+            self._integrator.entries = entries
+        else:
             self._integrator.rebuild(EMPTY_UPDATE)
             self._integrator.waiting = Waiting()
             blocked = order + blocked
-        for index in self._integrate_each(updates, scans, blocked, progress):
+        for index in poison | self._integrate_each(updates, scans, blocked, progress):
             del scans[index]
         self._integrator.estimate(sum(map(len, updates)))
         self._integrator.moved.clear()
@@ -77,7 +82,7 @@ class Replica:
         return Loaded(self._integrator.doc.state_vector(), waiting, refused)
 
     def _fill(self, updates: Sequence[bytes], order: list[int]) -> bool:
-        """Start again with the updates at ``order``; tell whether native code could take them."""
+        """Fill the document with the updates at ``order``; tell whether native code could take them."""
         self._integrator.rebuild(EMPTY_UPDATE)
         try:
             for start in range(0, len(order), FILL_UPDATES):
@@ -156,19 +161,22 @@ class Replica:
             progress(index)
             try:
                 scan = scan_update(update)
+                outcomes.append(Outcome(self._expect(update, scan), empty=scan.empty))
             except MalformedMessage as error:
                 outcomes.append(_refused(update, error))
-            else:
-                outcomes.append(Outcome(self._expect(update, scan), empty=scan.empty))
         return Integration(tuple(outcomes), None)
 
     def _expect(self, update: bytes, scan: UpdateScan) -> Verdict:
-        known, waiting = self._integrator.known, self._integrator.waiting
+        known, waiting, entries = self._integrator.known, self._integrator.waiting, self._integrator.entries
         if first_blocker(scan, known) is None:
+            entries.brought_by(update, scan, known)
             return Verdict.REDUNDANT if self._holds(scan) else Verdict.INTEGRATED
         split = split_update(update, scan, known)
-        if split.ready is not None and not self._holds(scan_update(split.ready)):
-            return Verdict.INTEGRATED
+        if split.ready is not None:
+            ready = scan_update(split.ready)
+            entries.brought_by(split.ready, ready, known)
+            if not self._holds(ready):
+                return Verdict.INTEGRATED
         if split.rest is not None and not waiting.holds(scan_update(split.rest), known):
             return Verdict.PENDING
         return Verdict.REDUNDANT
@@ -222,6 +230,23 @@ class Replica:
             digest = hash_of(integrator.known, self._deleted, waiting)
         self._digest = Digest(digest, state_vector)
         return self._digest
+
+
+def _sort(
+    updates: Sequence[bytes], scans: Mapping[int, UpdateScan], entries: Entries
+) -> tuple[list[int], list[int], set[int]]:
+    """Sort by `merge_order`, filling ``entries``; also return what puts into a map entry what has no place there."""
+    poison: set[int] = set()
+
+    def refuses(index: int, known: Mapping[int, int]) -> bool:
+        try:
+            entries.add(entries.brought_by(updates[index], scans[index], known))
+        except MalformedMessage:
+            poison.add(index)
+        return index in poison
+
+    maps = any(scan.entries for scan in scans.values())
+    return *merge_order(scans, refuses if maps else None), poison
 
 
 def _refused(update: bytes, error: MalformedMessage) -> Outcome:

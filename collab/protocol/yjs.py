@@ -7,7 +7,7 @@ nesting that grows over several updates is not visible here; the engine, which h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from collab.errors import MalformedMessage
@@ -17,6 +17,8 @@ from collab.protocol.yjs_keystroke import read_keystroke
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from collab.protocol.yjs_keystroke import Beside
 
 EMPTY_UPDATE = b"\x00\x00"
 EMPTY_STATE_VECTOR = b"\x00"
@@ -31,6 +33,8 @@ _MIN_SECTION_BYTES, _MIN_STRUCT_BYTES, _MIN_RANGE_BYTES, _MIN_ENTRY_BYTES = 5, 2
 
 Range = tuple[int, int]
 """Clocks from the first up to, not including, the second."""
+
+_NO_ENTRIES: Mapping[int, list[int]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,11 @@ class UpdateScan:
     the update brings itself is not subtracted; that a client's own clocks follow on is said by ``ranges``."""
     deletes: dict[int, list[Range]]
     """Client -> clocks it deletes."""
+    entries: Mapping[int, list[int]] = field(default_factory=dict)
+    """Client -> clocks at which structs that name a key of a map begin and end, in turn. What comes after such a struct
+    is in the map, too, without naming the key: `collab.engine.entries` follows that."""
+    beside: Beside | None = field(default=None, compare=False)
+    """Of one typed string, what it stands beside (`yjs_keystroke.read_typed`): spares whoever asks a second reading."""
 
     @property
     def empty(self) -> bool:
@@ -95,9 +104,11 @@ def scan_update(data: bytes, bounds: Bounds = DEFAULT_BOUNDS) -> UpdateScan:
     encoding (`is_v2_like` tells those), and for what breaks ``bounds``.
     """
     if bounds is DEFAULT_BOUNDS and (keystroke := read_keystroke(data)):
-        return UpdateScan(*keystroke)
+        ranges, needs, deletes, beside = keystroke
+        return UpdateScan(ranges, needs, deletes, _NO_ENTRIES, beside)
+    entries: dict[int, list[int]] = {}
     try:
-        ranges, needs, position, kept = _read_structs(data, bounds)
+        ranges, needs, position, kept = _read_structs(data, bounds, entries)
         deletes, position = _read_deletes(data, position, bounds.max_clients, bounds.max_ranges - kept)
     except IndexError as error:
         raise MalformedMessage("update ends early") from error
@@ -105,7 +116,7 @@ def scan_update(data: bytes, bounds: Bounds = DEFAULT_BOUNDS) -> UpdateScan:
         raise MalformedMessage("string is not UTF-8") from error
     if position != len(data):
         raise MalformedMessage("update is in v2 encoding" if is_v2_like(data) else "bytes after the update")
-    return UpdateScan(ranges, needs, deletes)
+    return UpdateScan(ranges, needs, deletes, entries)
 
 
 def is_v2_like(data: bytes) -> bool:
@@ -114,7 +125,7 @@ def is_v2_like(data: bytes) -> bool:
 
 
 def _read_structs(  # noqa: C901 - the loop every byte goes through: calls and objects are what costs here
-    data: bytes, bounds: Bounds
+    data: bytes, bounds: Bounds, entries: dict[int, list[int]]
 ) -> tuple[dict[int, list[Range]], dict[int, int], int, int]:
     ranges: dict[int, list[Range]] = {}
     needs: dict[int, int] = {}
@@ -146,6 +157,8 @@ def _read_structs(  # noqa: C901 - the loop every byte goes through: calls and o
                     position = _read_reference(data, position, client, clock, needs, clients)
             elif info != _GC and info != _SKIP:
                 position = _read_parent(data, position, info, client, clock, needs, clients)
+                if info & _HAS_KEY:
+                    _add_entry(entries, client, clock)
             kind = info & _KIND
             if kind == STRING:
                 length, position = read_uint(data, position)
@@ -153,6 +166,8 @@ def _read_structs(  # noqa: C901 - the loop every byte goes through: calls and o
                 position += length  # past the end, the next read fails
                 if not text.isascii():
                     length = text_units(text)
+                if info & _HAS_KEY:
+                    raise MalformedMessage("text in a map entry")
             elif info == _GC:
                 length, position = read_uint(data, position)
             elif info == _SKIP:
@@ -165,6 +180,8 @@ def _read_structs(  # noqa: C901 - the loop every byte goes through: calls and o
                 start = clock + length
             else:
                 length, position = skip_content(data, position, kind, bounds.max_depth)
+                if length > 1 and info & _HAS_KEY and not info & _HAS_ORIGINS:
+                    entries[client][-1] = clock + length
             if length == 0:
                 raise MalformedMessage("struct without length")
             clock += length
@@ -176,6 +193,15 @@ def _read_structs(  # noqa: C901 - the loop every byte goes through: calls and o
         if not found:
             raise MalformedMessage("client section brings nothing")
     return ranges, needs, position, kept
+
+
+def _add_entry(entries: dict[int, list[int]], client: int, clock: int) -> None:
+    """Note one clock. Only entries that are deleted can be longer; the caller knows."""
+    edges = entries.setdefault(client, [])
+    if edges and edges[-1] == clock:
+        edges[-1] = clock + 1
+    else:
+        edges += (clock, clock + 1)
 
 
 def _read_parent(

@@ -26,22 +26,24 @@ _match_typed = re.compile(
 # No structs, one client, one deleted range.
 _match_erased = re.compile(rb"\0\x01" + _UINT + rb"\x01" + _UINT * 2 + rb"\Z").match
 
-Parts = tuple[dict[int, list[tuple[int, int]]], dict[int, int], dict[int, list[tuple[int, int]]]]
-"""Ranges, needs and deletes, as in `yjs.UpdateScan`."""
+Beside = tuple[tuple[int, int], ...]
+"""The ids (client, clock) of a struct's left origin, its right one, or both, left first."""
 
-Typed = tuple[int, int, int, dict[int, int], tuple[tuple[int, int], ...]]
-"""Client, first clock, clock after the last, needs as in `yjs.UpdateScan`, and what it stands beside: the ids (client,
-clock) of its left origin, its right one, or both, left first."""
+Parts = tuple[dict[int, list[tuple[int, int]]], dict[int, int], dict[int, list[tuple[int, int]]], Beside | None]
+"""Ranges, needs, deletes and what is beside, as in `yjs.UpdateScan`."""
+
+Typed = tuple[int, int, int, dict[int, int], Beside]
+"""Client, first clock, clock after the last, needs as in `yjs.UpdateScan`, and what it stands beside."""
 
 
 def read_keystroke(data: bytes) -> Parts | None:
     """Return what ``data`` brings, needs and deletes, or None when it is no plain keystroke."""
     if typed := read_typed(data):
-        client, clock, end, needs, _ = typed
-        return {client: [(clock, end)]}, needs, {}
+        client, clock, end, needs, beside = typed
+        return {client: [(clock, end)]}, needs, {}, beside
     if erased := read_erased(data):
         client, clock, end = erased
-        return {}, {}, {client: [(clock, end)]}
+        return {}, {}, {client: [(clock, end)]}, None
     return None
 
 

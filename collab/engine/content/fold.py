@@ -1,61 +1,38 @@
-"""Many updates as one compact update, through a fresh native document. The only module here that runs native code."""
+"""Many updates as one compact update, through a fresh replica. The only module here that runs native code."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from collab.engine.native import NativeDoc, NativePanic, is_contained, merge
-from collab.errors import InvalidContent, MalformedMessage
-from collab.protocol.yjs import scan_update
+from collab.engine.replica import Replica
+from collab.errors import InvalidContent
 
 
-def fold(updates: Sequence[bytes], *, complete: bool = False) -> bytes:
-    """One update with the content of all of ``updates`` and without the text that was deleted.
+def fold_whole(update: bytes) -> bytes:
+    """``update`` without the text that was deleted.
 
-    What waits for an update that is not here is left out; with ``complete`` it raises `InvalidContent` instead. So does
-    a document native code cannot read.
+    Raises `InvalidContent` when it cannot be read, or waits for an update that is not here.
     """
-    document = NativeDoc()
-    try:
-        merged = merge(updates)
-        document.apply(merged)
-        if complete and not _is_whole(merged, document.state_vector()):
-            raise InvalidContent("the update needs other updates that are not in it")
-        return document.update_since(b"\x00")
-    except (NativePanic, ValueError) as error:
-        raise InvalidContent("the document cannot be read") from error
-    finally:
-        document.close()
+    folded, waiting, refused = _fold((update,))
+    if refused:
+        raise InvalidContent("the document cannot be read")
+    if waiting:
+        raise InvalidContent("the update needs other updates that are not in it")
+    return folded
 
 
 def fold_stored(updates: Sequence[bytes]) -> bytes:
-    """`fold` for what a store holds: rows that cannot be read are left out, as they are where documents are loaded."""
+    """One update with the content of all of ``updates`` and without the text that was deleted.
+
+    Rows that cannot be read, or wait for one that is not here, are left out, as they are where documents are loaded.
+    """
+    return _fold(updates)[0]
+
+
+def _fold(updates: Sequence[bytes]) -> tuple[bytes, tuple[int, ...], tuple[int, ...]]:
+    replica = Replica()
     try:
-        return fold(updates)
-    except InvalidContent:
-        readable = [update for update in updates if _is_readable(update)]
-        if len(readable) == len(updates):
-            raise
-        return fold(readable)
-
-
-def _is_readable(update: bytes) -> bool:
-    try:
-        scan_update(update)
-    except MalformedMessage:
-        return False
-    return True
-
-
-def _is_whole(update: bytes, state_vector: bytes) -> bool:
-    return is_contained(update, state_vector) and not _deletes_ahead(update)
-
-
-def _deletes_ahead(update: bytes) -> bool:
-    """Whether it deletes what it does not hold: the replica it came from had more."""
-    scan = scan_update(update)
-    for client, ranges in scan.deletes.items():
-        known = max((end for _, end in scan.ranges.get(client, [])), default=0)
-        if any(end > known for _, end in ranges):
-            return True
-    return False
+        loaded = replica.load(updates, lambda _: None)
+        return replica.full_update(), loaded.waiting, loaded.refused
+    finally:
+        replica.close()

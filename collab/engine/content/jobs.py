@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from collab.engine.content import plain
 from collab.engine.content.encoding import Encoder
-from collab.engine.content.fold import fold, fold_stored
+from collab.engine.content.fold import fold_stored, fold_whole
 from collab.engine.content.html_reader import from_html
 from collab.engine.content.html_writer import to_html
 from collab.engine.content.markdown_reader import from_markdown
@@ -89,7 +89,7 @@ def _compose_update(job: Compose) -> bytes:
         scan_update(job.content)
     except MalformedMessage as error:
         raise InvalidContent(f"the content is not a Yjs update: {error}") from error
-    return fold((job.content,), complete=True)
+    return fold_whole(job.content)
 
 
 def _from_text(job: Compose) -> tuple[RootType, Node]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from collab.engine.content.differences import differences
 from collab.engine.content.encoding import Encoder
-from collab.engine.content.fold import fold
+from collab.engine.content.fold import fold_stored
 from collab.engine.content.model import (
     Embed,
     Marks,
@@ -44,7 +44,7 @@ def revert(current: bytes, target: bytes) -> bytes:
     for name in sorted(replica.roots.keys() | wanted.keys()):
         change.bring(replica.roots.get(name) or Shared(name, None), wanted.get(name) or Node(None))
     update = change.encoder.finish(deletes=change.deletes, taken=replica.clients, salt=repr(replica.state()).encode())
-    after = read_roots(Replica(fold((current, update))))
+    after = read_roots(Replica(fold_stored((current, update))))
     for name in after.keys() | wanted.keys():
         if fingerprint(after.get(name) or Node(None)) != fingerprint(wanted.get(name) or Node(None)):
             raise InvalidContent("the content cannot be brought back exactly")

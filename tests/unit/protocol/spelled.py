@@ -76,7 +76,9 @@ CONTENT: dict[str, tuple[bytes, int]] = {
         ),
         13,
     ),
-    "key of a map": (bytes((0x20 | 4,)) + ROOT + text(b"key") + b"\x01x", 1),
+    "key of a map": (bytes((0x20 | 8,)) + ROOT + text(b"key") + b"\x01\x7e", 1),
+    "several values of a map": (bytes((0x20 | 8,)) + ROOT + text(b"key") + b"\x02\x7e\x7e", 2),
+    "deleted keys of a map": (bytes((0x20 | 1,)) + ROOT + text(b"key") + b"\x03", 3),
     "long key name": (item(4, b"\x01x", parent=b"\x01" + text(b"n" * 300)), 1),
 }
 
@@ -117,7 +119,9 @@ REFUSED: dict[str, bytes] = {
     "text that is not UTF-8": of(item(4, text(b"\xff\xfe"))),
     "text with a lone surrogate": of(item(4, text(b"\xed\xa0\x80"))),
     "root name that is not UTF-8": of(item(4, b"\x01x", parent=b"\x01\x01\xff")),
-    "map key that is not UTF-8": of(bytes((0x24,)) + ROOT + text(b"\xff") + b"\x01x"),
+    "map key that is not UTF-8": of(bytes((0x28,)) + ROOT + text(b"\xff") + b"\x01\x7e"),
+    "text in a map": of(bytes((0x24,)) + ROOT + text(b"key") + b"\x01x"),
+    "text instead of a value in a map": of(X, bytes((0xA4,)) + ident(7, 0) + b"\x01x"),
     "format key that is not UTF-8": of(item(6, text(b"\xff") + text(b"1"))),
     "embed that is not UTF-8": of(item(5, text(b"\xff"))),
     "value that is not UTF-8": of(item(8, b"\x01\x77" + text(b"\xff"))),

@@ -32,7 +32,8 @@ from tests.unit.protocol.spelled import (
 @pytest.mark.parametrize("name", CONTENT)
 def test_every_content_of_yjs_is_read_with_its_clock_length(name: str) -> None:
     struct, length = CONTENT[name]
-    assert scan_update(of(struct)) == UpdateScan({7: [(0, length)]}, {}, {})
+    entries = {7: [0, length]} if "of a map" in name else {}
+    assert scan_update(of(struct)) == UpdateScan({7: [(0, length)]}, {}, {}, entries)
     assert scan_update(of(struct, struct, X)).ranges == {7: [(0, 2 * length + 1)]}
 
 
@@ -74,6 +75,28 @@ def test_origins_and_parents_of_other_clients_are_needed() -> None:
 
 def test_a_client_does_not_need_its_own_clocks_named() -> None:
     assert scan_update(update(section(7, 4, after(7, 3), after(7, 4)))) == UpdateScan({7: [(4, 6)]}, {}, {})
+
+
+def test_structs_that_name_a_key_are_entries_and_those_that_lean_on_them_are_not_told() -> None:
+    entry, gone = CONTENT["key of a map"][0], CONTENT["deleted keys of a map"][0]
+    overwritten = bytes((0xA8,)) + ident(7, 0) + b"\x01\x7e"
+    scan = scan_update(update(section(7, 0, entry, overwritten, gone, entry, SKIP, X, entry), section(8, 5, entry)))
+    assert scan.entries == {7: [0, 1, 2, 6, 9, 10], 8: [5, 6]}
+
+
+@pytest.mark.parametrize(
+    ("struct", "beside"),
+    [
+        (after(7, 3), ((7, 3),)),
+        (bytes((0xC4,)) + ident(7, 3) + ident(8, 1) + b"\x01x", ((7, 3), (8, 1))),
+        (after(7, 3, b"\x02\xc3\xbc"), None),
+        (after(7, 3, b"\x01\x7e", kind=8), None),
+    ],
+)
+def test_what_a_typed_string_stands_beside_comes_with_the_scan(
+    struct: bytes, beside: tuple[tuple[int, int], ...] | None
+) -> None:
+    assert scan_update(update(section(7, 4, struct))).beside == beside
 
 
 def test_what_the_update_brings_itself_is_not_subtracted_from_its_needs() -> None:
