@@ -233,6 +233,10 @@ class LoadedDocument:
         except EngineDied as died:
             self._leave_out(died.culprit, updates, stored.snapshot)
             raise
+        if any(updates[index] is stored.snapshot for index in loaded.refused):
+            self._counters.quarantines += 1
+            log.error("snapshot_refused", document=self._name)
+            raise DocumentQuarantined(f"{self._name} has a snapshot that the engine refuses")
         if loaded.refused:
             log.error("poison_rows_left_out", document=self._name, rows=len(loaded.refused))
         self._whole.forget()

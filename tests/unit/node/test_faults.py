@@ -10,7 +10,8 @@ from collab.errors import CloseCode, DocumentQuarantined, MalformedMessage
 from collab.node import HubLimits, RoomLimits
 from collab.node.outbox import MAX_SMALL_BYTES, Flow
 from collab.protocol.messages import Awareness, AwarenessEntry, SyncStatus, SyncStep1, SyncStep2, Update
-from collab.store.port import LogEntry
+from collab.store import MemoryStore
+from collab.store.port import Compaction, LogEntry
 from tests.unit.node.conftest import Build, Client
 from tests.unit.node.support import DeadlyEngine, FlakyStore, Writer, text_of
 
@@ -101,6 +102,16 @@ async def test_e11_rows_that_kill_on_loading_are_left_out_and_the_rest_is_served
     assert sorted(await content(ann)) == sorted("good row")
     assert hub.counters.damage == 2
     assert len((await store.log.load("d")).updates) == 4
+
+
+async def test_e11_a_document_whose_snapshot_is_refused_is_not_served_without_it(build: Build) -> None:
+    store = MemoryStore()
+    entry = b"\x01\x01\x05\x00\x24\x01\x01m\x01k\x01x\x00"  # text in a map entry (E22)
+    hub = build(store=store)
+    await store.log.append([hub.next_entry("d", entry, None)])
+    assert await store.log.compact("d", Compaction(None, entry, b"\x00", frozenset({1})))
+    with pytest.raises(DocumentQuarantined):
+        await Client(hub, "ann").enter()
 
 
 async def test_l3_a_failed_commit_is_repeated_in_order_until_it_succeeds(build: Build) -> None:
