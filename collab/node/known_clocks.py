@@ -1,10 +1,10 @@
 """What of a document this node knows without asking the engine: enough to tell a plain update.
 
 A plain update is one typed string that goes on where its client stopped and stands beside text, or one erased range;
-everything it names is known here. Of a million hostile ones (`python -m tests.attacks.plain`) none harmed yrs or Yjs, so
-people may be shown it before the engine has it (SPEC R15). Clocks alone would not do: a string typed beside a map entry
-becomes that entry, and some of those crash both. So a place counts as text only once the engine took a string that
-stands there (E22).
+everything it names is known here. Of a million hostile ones (`python -m tests.attacks.plain`) none harmed yrs or Yjs,
+so people may be shown it before the engine has it (SPEC R15). Clocks alone would not do: a string typed beside a map
+entry becomes that entry, and some of those crash both. So a place counts as text only once the engine took a string
+that stands there (E22).
 """
 
 from __future__ import annotations
