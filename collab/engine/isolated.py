@@ -105,16 +105,28 @@ class IsolatedEngine:
     async def integrate(self, document: str, updates: Sequence[bytes], *, probe: bool = False) -> Integration:
         """See `Engine.integrate`."""
         updates = tuple(updates)
+        lane = await self._home_for(document, updates)
+        if not probe:
+            self._asked.pop(document, None)
+        integration: Integration = await lane.submit(Op.INTEGRATE, document, updates, document, updates, probe)
+        return integration
+
+    async def absorb(self, document: str, update: bytes) -> Integration:
+        """See `Engine.absorb`."""
+        lane = await self._home_for(document, (update,))
+        self._asked.pop(document, None)
+        integration: Integration = await lane.submit(Op.ABSORB, document, (update,), document, update)
+        return integration
+
+    async def _home_for(self, document: str, updates: Sequence[bytes]) -> Lane:
+        """The lane of a document that is about to be sent ``updates``: large ones move it."""
         if document in self._moving:
             await self._moved(document)
         lane = self._home(document)
         if lane is self._live and sum(map(len, updates)) >= BULK_UPDATE_BYTES:
             await self._move(document)
             lane = self._home(document)
-        if not probe:
-            self._asked.pop(document, None)
-        integration: Integration = await lane.submit(Op.INTEGRATE, document, updates, document, updates, probe)
-        return integration
+        return lane
 
     def follow(self, document: str, updates: Sequence[bytes], done: Followed) -> None:
         """See `Engine.follow`."""

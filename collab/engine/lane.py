@@ -34,6 +34,10 @@ FIRST_BACKOFF_S = 0.1
 """Between attempts to start processes that die before they are ready."""
 
 
+_CHANGING = (Op.LOAD, Op.INTEGRATE, Op.ABSORB)
+"""Done even when nobody waits for the answer any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Glance:
     """What the watch saw of a child."""
@@ -183,7 +187,7 @@ class Lane:
         calls, self._unsent = self._unsent, []
         batch = []
         for call in calls:
-            if call.answer is not None and call.answer.cancelled() and call.op not in (Op.LOAD, Op.INTEGRATE):
+            if call.answer is not None and call.answer.cancelled() and call.op not in _CHANGING:
                 continue
             self._last_id += 1
             self._under_way[self._last_id] = call

@@ -175,6 +175,13 @@ class Engine(Protocol):
         """
         ...
 
+    async def absorb(self, document: str, update: bytes) -> Integration:
+        """`integrate` for what another replica holds: ``merged`` is what this one did not, and not the update itself.
+
+        What waited here before, and what repeats, is not in it.
+        """
+        ...
+
     def follow(self, document: str, updates: Sequence[bytes], done: Followed) -> None:
         """`integrate` for what people were shown before: nothing is merged, and no task stands in between.
 

@@ -152,6 +152,19 @@ class Replica:
         moved, integrator.moved = integrator.moved, {}
         return Integration(tuple(outcomes), merge(kept) if merged else None, moved, integrator.crowded)
 
+    def absorb(self, update: bytes, progress: Progress) -> Integration:
+        """Apply ``update``; the answer's ``merged`` holds what the document did not hold and nothing else."""
+        before = self._integrator.doc.state_vector()
+        parked = set(self._integrator.waiting)
+        answer = self.integrate([update], progress, merged=False)
+        if answer.outcomes[0].verdict not in _CHANGING:
+            return answer
+        brought = [entry.update for entry in self._integrator.waiting if entry not in parked]
+        lacking = self._integrator.doc.update_since(before)
+        if lacking != EMPTY_UPDATE or not brought:
+            brought.insert(0, lacking)
+        return Integration(answer.outcomes, merge(brought), answer.clocks, answer.crowded)
+
     # Asking
 
     def probe(self, updates: Sequence[bytes], progress: Progress) -> Integration:

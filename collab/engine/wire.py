@@ -60,6 +60,7 @@ class Op(IntEnum):
     LOWER_PRIORITY = 5
     DIGEST = 6
     FOLLOW = 7
+    ABSORB = 8
 
 
 class BrokenAnswer(Exception):
@@ -151,11 +152,11 @@ def read_job(fields: list[Any]) -> Job:
     return job
 
 
-def pack_answer(call: int, answer: Answer) -> list[object]:
-    """Encode a result (in the child)."""
+def pack_answer(call: int, answer: Answer, *, as_received: bool = True) -> list[object]:
+    """Encode a result (in the child); ``as_received`` tells whether what is merged is the updates given."""
     match answer:
         case Integration():
-            only = len(answer.outcomes) == 1 and answer.merged is not None
+            only = as_received and len(answer.outcomes) == 1 and answer.merged is not None
             fields = [call, _OK, [*map(_pack_outcome, answer.outcomes)], _ONLY_UPDATE if only else answer.merged]
             if answer.clocks or answer.crowded:
                 fields += [*answer.clocks.items()], answer.crowded
@@ -204,7 +205,7 @@ def read_answer(op: Op, updates: Sequence[bytes], fields: list[Any]) -> Answer |
         if status != _OK:
             return _read_error(_int(status), body, count)
         match op:
-            case Op.INTEGRATE | Op.FOLLOW:
+            case Op.INTEGRATE | Op.FOLLOW | Op.ABSORB:
                 outcomes, merged, *rest = body
                 if not isinstance(outcomes, list) or len(outcomes) != count:
                     raise BrokenAnswer("one outcome per update")

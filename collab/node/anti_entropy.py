@@ -242,8 +242,8 @@ class AntiEntropy:
         self._perform(self._room.peer_committed(node, answer.through))
 
     async def _integrate(self, node: str, theirs: PeerAnswer, document: LoadedDocument) -> None:
-        before = await document.state_vector()
-        answer = await document.integrate([theirs.update]) or await document.integrate_alone(theirs.update)
+        # Not shown as it is: it may repeat what a session here wrote, and be taken for its confirmation.
+        answer = await document.absorb(theirs.update)
         peer = self._peers.get(node)
         if answer.merged is None:
             if peer is not None:
@@ -251,9 +251,7 @@ class AntiEntropy:
         else:
             self.changed_at = self._loop.time()
             self._digest_at = 0.0  # whoever else may lack it should see
-            # Not the answer itself: it may repeat what a session here wrote, and be taken for its confirmation.
-            brought = (await document.diff(before)).update
-            self._perform(self._room.resynced(brought, self._loop.time()))
+            self._perform(self._room.resynced(answer.merged, self._loop.time()))
         if peer is not None:
             peer.level(theirs.sequence)
 

@@ -126,16 +126,22 @@ class LoadedDocument:
         self._whole.integrated(answer.merged)
         self.clocks.integrated(updates, answer)
 
+    async def absorb(self, update: bytes) -> Integration:
+        """Integrate what another node holds; ``merged`` is what was lacking. One that kills the engine is refused."""
+        return await self._alone(update, self._engine.absorb)
+
     async def integrate_alone(self, update: bytes) -> Integration:
         """Integrate one update of a batch that was lost; the one that kills the engine is refused.
 
         The caller notes each answer before it asks for the next: should the engine die again, the document is built
         from what is noted.
         """
+        return await self._alone(update, lambda document, update: self._engine.integrate(document, [update]))
 
+    async def _alone(self, update: bytes, call: Callable[[str, bytes], Awaitable[Integration]]) -> Integration:
         async def attempt() -> Integration:
             try:
-                return await self._engine.integrate(self._name, [update])
+                return await call(self._name, update)
             except EngineDied as died:
                 if died.culprit is None:
                     raise

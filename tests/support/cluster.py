@@ -21,6 +21,7 @@ from pathlib import Path
 
 import asyncpg
 import httpx
+from pycrdt import merge_updates
 from websockets.asyncio.client import connect
 
 from tests.support import wire
@@ -172,15 +173,18 @@ class Node:
             response.raise_for_status()
 
     async def replica(self, document: str) -> bytes:
-        """The document as this node holds it in memory, as one update: what a new client is sent."""
+        """The document as this node holds it in memory, as one update: what a new client has when it is synced."""
+        told: list[bytes] = []
         url = f"{self.server.ws_url}/{document}"
         async with asyncio.timeout(PATIENCE_SECONDS):
             async with connect(url, max_size=None, compression=None, proxy=None) as socket:
                 await socket.send(wire.step1())
                 while True:
                     for kind, sub, payload in wire.messages(await socket.recv(decode=False)):
+                        if kind == wire.SYNC and sub in (wire.UPDATE, wire.STEP2):
+                            told.append(payload)
                         if (kind, sub) == (wire.SYNC, wire.STEP2):
-                            return payload
+                            return merge_updates(*told)
 
 
 class Cluster:
