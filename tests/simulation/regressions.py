@@ -27,5 +27,6 @@ REGRESSIONS: dict[int, str] = {
     4013860: "a room closed while the bus was away, its node lived, and who had left it stayed shown elsewhere",
     6121042: "a slow reader that caught up was told who is present, and not who had left meanwhile",
     6235870: "the same, when another node's answer had taken somebody away",
+    40006306: "what waited here came with another node's answer, and its author took it for its confirmation",
 }
 """Seed -> what it found."""
