@@ -117,9 +117,9 @@ class Ahead:
         self._heard.append(heard)
         self._show_soon()
 
-    def hear_rows(self, updates: Sequence[Heard]) -> None:
+    def hear_rows(self, rows: Sequence[Heard]) -> None:
         """Keep rows of the log for the engine."""
-        self._heard += updates
+        self._heard += rows
 
     def take_shown(self) -> list[Shown]:
         """What was shown, in that order; who takes it brings it to the engine."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from collab.errors import CloseCode, CollabError, DocumentDeleted, MalformedMessage, close_code_for, error_for
+from collab.node.adoption import Adoption
 from collab.node.audience import Audience
 from collab.node.brake import Brake
 from collab.node.catch_up import CatchUp
@@ -51,9 +52,6 @@ if TYPE_CHECKING:
     from collab.node.surroundings import Surroundings
     from collab.room import Effect
     from collab.store.port import NamedUpdate, Stored
-
-ADOPT_OLD_AFTER = 15.0
-"""Seconds after which another node's update is adopted although nobody waits for it; in an empty room after one."""
 
 log = structlog.get_logger(__name__)
 
@@ -126,7 +124,7 @@ class LiveRoom:
         self._unsaved = Unsaved()
         self._waiters = Waiters()
         self._brake = Brake(self._over_bound)
-        self._adopting_at: asyncio.TimerHandle | None = None
+        self._adoption = Adoption(self._room, self._loop, around.times.adopt_after, perform=self._perform)
         self._settled = asyncio.Event()
         """Set whenever `saved` may have become true."""
 
@@ -156,7 +154,7 @@ class LiveRoom:
     async def wait_saved(self) -> None:
         """Return when `saved`; while the database is away that takes as long as it is."""
         while not self.saved:
-            self._perform(self._room.adopt_old(self._now(), self._now()))
+            self._adoption.adopt_all()
             self._settled.clear()
             await self._settled.wait()
 
@@ -179,8 +177,7 @@ class LiveRoom:
         """Stop the pump, leave the bus, free the engine's copy."""
         self.closed = self.closed or CloseCode.RESTART
         await self._pump.stop()
-        if self._adopting_at is not None:
-            self._adopting_at.cancel()
+        self._adoption.stop()
         await self._exchange.close()
         await self._document.forget()
         self._around.compactor.forget(self.name)
@@ -229,7 +226,7 @@ class LiveRoom:
                 if kind is Awareness:
                     self._presence.changed()
         except MalformedMessage as error:
-            self._perform_rarer(Disconnect(session, CloseCode.MALFORMED, str(error)))
+            self._perform((Disconnect(session, CloseCode.MALFORMED, str(error)),))
 
     async def submit(self, update: bytes, author: str | None) -> None:
         """Bring in an update from outside any session; returns after the commit.
@@ -246,8 +243,8 @@ class LiveRoom:
         self._perform(self._room.tick(now))
         self._document.tick(now)
         self._exchange.tick(now)
-        if self._room.foreign and not self._around.recorder.failing:
-            self._perform(self._room.adopt_old(now - (ADOPT_OLD_AFTER if self.occupied else 1.0), now))
+        if not self._around.recorder.failing:
+            self._adoption.adopt_old(occupied=self.occupied)
         self._presence.changed()
         self._brake.release()
 
@@ -283,18 +280,8 @@ class LiveRoom:
             self._exchange.tell_committed(number, count, first_seq)
         self._perform(self._room.committed(receipt))
         self._settled.set()
-        self._adopt_later()
+        self._adoption.committed()
         self._brake.release()
-
-    def _adopt_later(self) -> None:
-        if self._room.waits_for_peers and self._adopting_at is None:
-            self._adopting_at = self._loop.call_later(self._around.times.adopt_after, self._adopt_awaited)
-
-    def _adopt_awaited(self) -> None:
-        self._adopting_at = None
-        now = self._now()
-        self._perform(self._room.adopt_awaited(now - self._around.times.adopt_after, now))
-        self._adopt_later()
 
     def _saved(self, receipt: Receipt) -> None:
         self._settled.set()

@@ -52,13 +52,6 @@ def engine(shared: Engine) -> Engine:
     return shared
 
 
-@pytest.fixture
-def name(request: pytest.FixtureRequest) -> str:
-    """A document of this test's own."""
-    node: pytest.Item = request.node
-    return node.name
-
-
 def _engine(kind: str, *, max_document_bytes: int = 20 * 1024 * 1024) -> InlineEngine | IsolatedEngine:
     if kind == "inline":
         return InlineEngine(max_document_bytes=max_document_bytes)

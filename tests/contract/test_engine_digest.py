@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import pytest
-import pytest_asyncio
 from pycrdt import merge_updates
 
 from collab.engine.digest import MAX_SCANNED_BYTES
@@ -22,22 +21,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CHILD_OF_TEXT = b"\x01\x01\x02\x00\x04\x00\x01\x00\x01x\x00"
 """Claims to be a child of a character: native code panics."""
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["inline", "isolated"])
-async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
-    """One engine for all tests: each has documents of its own."""
-    made = InlineEngine() if request.param == "inline" else IsolatedEngine(keep_warm=False)
-    await made.start()
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-def name(request: pytest.FixtureRequest) -> str:
-    """A document of this test's own."""
-    node: pytest.Item = request.node
-    return node.name
 
 
 async def digest_of(engine: Engine, name: str, updates: Sequence[bytes]) -> bytes:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
-import pytest_asyncio
 
-from collab.engine.inline import InlineEngine
-from collab.engine.isolated import IsolatedEngine
 from collab.engine.port import Compose, Engine, Fold, Folded, Render, Revert, Verdict
 from collab.errors import CloseCode, InvalidContent
 from collab.protocol.yjs import read_state_vector, scan_update
@@ -24,22 +19,6 @@ INTO_ENTRY = update(section(5, 0, after(9, 1, b"\x03abc")))
 SEVERAL = update(section(5, 0, after(9, 1, b"\x03\x7e\x7e\x7e", kind=8)))
 SPLITTING = [update(section(client, 0, after(5, 0, b"\x01z"))) for client in (6, 7, 8)]
 WITHOUT_MAP = deleted(9, 0, 1)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["inline", "isolated"])
-async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
-    """One engine for all tests: each has documents of its own."""
-    made = InlineEngine() if request.param == "inline" else IsolatedEngine(keep_warm=False)
-    await made.start()
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-def name(request: pytest.FixtureRequest) -> str:
-    """A document of this test's own."""
-    node: pytest.Item = request.node
-    return node.name
 
 
 async def verdicts(engine: Engine, name: str, updates: list[bytes]) -> list[Verdict]:
