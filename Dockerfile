@@ -25,7 +25,9 @@ RUN useradd --system --uid 10001 --create-home --home-dir /data collab
 COPY --from=build /app /app
 USER 10001
 WORKDIR /data
-ENV PATH=/app/bin:$PATH PYTHONDONTWRITEBYTECODE=1 COLLAB_HOST=0.0.0.0 COLLAB_PORT=8000 COLLAB_LOG_FORMAT=json
+# In production mode it says what else must be set; `docker run -e COLLAB_ENVIRONMENT=development` tries it without.
+ENV PATH=/app/bin:$PATH PYTHONDONTWRITEBYTECODE=1 COLLAB_ENVIRONMENT=production COLLAB_HOST=0.0.0.0 COLLAB_PORT=8000 \
+    COLLAB_LOG_FORMAT=json
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 # Alive, not ready: an outage of the database is no reason to start a node again that holds unsaved edits.

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from benchmarks.services import Service
 
 COLLAB_POSTGRES = "collab-postgres"
+NO_RATES = {"COLLAB_MESSAGES_PER_S": "0", "COLLAB_BYTES_PER_S": "0"}
+"""collab reads who sends more than people do more slowly. Its peers do not, and the generator sends more."""
 WITH_STORAGE = frozenset({"A2", "B", "GA2", "GB", "K"})
 """Where a peer that keeps documents is measured beside the same peer that does not."""
 START_TIMEOUT_S = 60.0
@@ -82,13 +84,14 @@ class Running:
 
 
 def collab(database: str | None) -> Server:
-    """This checkout's collab with its defaults: isolated engine, SQLite, every acknowledged update on disk."""
+    """This checkout's collab with its defaults but `NO_RATES`: isolated engine, SQLite, each acknowledged update on
+    disk."""
     binary = Path(sys.executable).parent / "collab"
     if not binary.exists():
         raise ServerFailed(
             f"There is no {binary}: install this checkout into the environment that runs the benchmarks."
         )
-    chosen = {"COLLAB_DATABASE": database, "COLLAB_MIGRATE": "true"} if database else {}
+    chosen = NO_RATES | ({"COLLAB_DATABASE": database, "COLLAB_MIGRATE": "true"} if database else {})
     kept = "PostgreSQL" if database else "SQLite"
     command = (str(binary), "serve")
     started = Server("collab", f"this checkout, {kept}", "yws", "/yjs/", command, "COLLAB_PORT", "/readyz", chosen)
@@ -99,7 +102,7 @@ def collab_postgres() -> Server:
     """The same on a private PostgreSQL, which stands on the generator's core."""
     version = "this checkout, PostgreSQL"
     shared = {"postgres": "COLLAB_DATABASE"}
-    chosen = {"COLLAB_MIGRATE": "true"}
+    chosen = NO_RATES | {"COLLAB_MIGRATE": "true"}
     return replace(collab(None), name=COLLAB_POSTGRES, version=version, environment=chosen, services=shared)
 
 
@@ -139,13 +142,13 @@ def pycrdt_websocket(python: Path, peers: Path) -> Server:
 
 
 def collab_nodes(name: str) -> Server:
-    """Two nodes of this checkout with their defaults, on one PostgreSQL and one Redis."""
+    """Two nodes of this checkout with their defaults but `NO_RATES`, on one PostgreSQL and one Redis."""
     shared = {"postgres": "COLLAB_DATABASE", "redis": "COLLAB_REDIS"}
     return replace(
         collab(None),
         name=name,
         version="this checkout, two nodes",
-        environment={"COLLAB_MIGRATE": "true"},
+        environment=NO_RATES | {"COLLAB_MIGRATE": "true"},
         nodes=2,
         services=shared,
     )

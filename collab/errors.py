@@ -11,13 +11,15 @@
     │   ├── DocumentExists      a document of that name is there already
     │   ├── DocumentDeleted     it was there and was deleted; the name stays taken
     │   ├── DocumentTooLarge    the document would grow beyond its bound
-    │   └── SnapshotMissing     no such snapshot of that document
+    │   ├── SnapshotMissing     no such snapshot of that document
+    │   └── LinkMissing         no such link to that document
     ├── Unavailable             nobody's mistake now; the same call may succeed later
     │   ├── StoreUnavailable    the database did not answer, or refused to write
     │   │   └── DocumentsBusy   only some documents are to blame: somebody else holds them locked
     │   ├── EngineDied          the engine was lost while it held this work
     │   ├── DocumentQuarantined the document keeps killing engines
-    │   ├── Overloaded          this node has all the sessions or work it may have
+    │   ├── Overloaded          this node, room or user has all the sessions or work it may have
+    │   ├── DeadlinePassed      what had to happen in time did not
     │   └── Draining            this node is shutting down
     └── Misuse                  our own mistake: a caller broke a contract
 
@@ -78,6 +80,10 @@ class SnapshotMissing(RemoteError):
     """No such snapshot of that document."""
 
 
+class LinkMissing(RemoteError):
+    """No such link to that document."""
+
+
 class Unavailable(CollabError):
     """The same call may succeed later."""
 
@@ -114,7 +120,11 @@ class DocumentQuarantined(Unavailable):
 
 
 class Overloaded(Unavailable):
-    """This node has all the sessions or work it may have."""
+    """This node, room or user has all the sessions or work it may have."""
+
+
+class DeadlinePassed(Unavailable):
+    """What had to happen in time did not."""
 
 
 class Draining(Unavailable):
@@ -179,6 +189,7 @@ _CODES: tuple[tuple[type[CollabError], CloseCode], ...] = (
     (DocumentQuarantined, CloseCode.QUARANTINED),
     (Draining, CloseCode.RESTART),
     (Overloaded, CloseCode.OVERLOADED),
+    (DeadlinePassed, CloseCode.DEADLINE),
     (Unavailable, CloseCode.UNAVAILABLE),
     (Unauthenticated, CloseCode.UNAUTHENTICATED),
     (Forbidden, CloseCode.FORBIDDEN),

@@ -1,4 +1,4 @@
-"""What tests against a running server share: the server, stock clients, and no quiet skipping where CI=1."""
+"""What tests against a running server share: servers, stock clients, no quiet skips where CI=1, no secret in a log."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from collections.abc import AsyncIterator, Generator, Iterator
 
 import pytest
 
+from tests.support import issued
 from tests.support.clients import StockClients
 from tests.support.door import Door, Doors, TestDoors
+
+LEAKS = pytest.StashKey[list[str]]()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -23,6 +26,20 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"skipped where nothing may be skipped: {report.longrepr}"
     return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the run when a server's log holds anything that tests gave out as secret (attack D15)."""
+    session.config.stash[LEAKS] = issued.leaks()
+    if session.config.stash[LEAKS] and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which log holds what."""
+    for leak in terminalreporter.config.stash.get(LEAKS, []):
+        terminalreporter.write_line(f"LEAK {leak}", red=True)
 
 
 @pytest.fixture(scope="session")

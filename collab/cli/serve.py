@@ -14,15 +14,15 @@ from collab.settings import describe
 if TYPE_CHECKING:
     from collab.settings import Setting, Settings
 
-_NOT_ON_THE_COMMAND_LINE = frozenset({"jwt_secret", "bus_secret"})
+_NOT_ON_THE_COMMAND_LINE = frozenset({"jwt_secret", "jwt_secret_old", "bus_secret"})
 """Every user of the machine can read a command line."""
 
 
 def serve(**given: Any) -> None:
     """Serve documents over WebSocket and REST, and the editor page.
 
-    Every option can be set as an environment variable too; COLLAB_JWT_SECRET and COLLAB_BUS_SECRET only there. Stop
-    with Ctrl-C or SIGTERM: what is unsaved is saved first.
+    Every option can be set as an environment variable too; COLLAB_JWT_SECRET, COLLAB_JWT_SECRET_OLD and
+    COLLAB_BUS_SECRET only there. Stop with Ctrl-C or SIGTERM: what is unsaved is saved first.
     """
     wanted = settings(**given)
     if objections := wanted.objections():

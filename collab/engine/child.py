@@ -80,7 +80,7 @@ class Child:
         self._call = call
         MARK.pack_into(self._mark, 0, call, 0)
         try:
-            return pack_answer(call, self._perform(op, *arguments), as_received=op != Op.ABSORB)
+            return pack_answer(call, self._perform(op, *arguments))
         except Exception as error:  # goes to the parent, which raises it where the call was made
             return pack_error(call, error)
         finally:
@@ -92,8 +92,6 @@ class Child:
             case Op.INTEGRATE:
                 document, updates, probe = arguments
                 return replicas.integrate(document, updates, probe=probe)
-            case Op.ABSORB:
-                return replicas.absorb(*arguments)
             case Op.FOLLOW:
                 return replicas.follow(*arguments)
             case Op.DIFF:

@@ -32,10 +32,6 @@ class InlineEngine:
         """See `Engine.integrate`."""
         return self._open().integrate(document, updates, probe=probe)
 
-    async def absorb(self, document: str, update: bytes) -> Integration:
-        """See `Engine.absorb`."""
-        return self._open().absorb(document, update)
-
     def follow(self, document: str, updates: Sequence[bytes], done: Followed) -> None:
         """See `Engine.follow`."""
         answer: Integration | CollabError

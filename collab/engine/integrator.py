@@ -73,6 +73,8 @@ class Integrator:
         for other, needed in needs.items():
             if needed > known.get(other, 0):
                 return None
+        if self.waiting.parked and self.waiting.holds_some(client, clock, end):
+            return None
         try:
             self.doc.fill(update)
         except ValueError:
@@ -83,6 +85,14 @@ class Integrator:
         if self.waiting.parked:
             self._wake([client])
         return INTEGRATED
+
+    def has_some_of(self, scan: UpdateScan) -> bool:
+        """Whether the document holds some struct of ``scan``, or it waits already."""
+        known, waiting = self.known, self.waiting
+        return any(ranges[0][0] < known.get(client, 0) for client, ranges in scan.ranges.items()) or (
+            bool(waiting)
+            and any(waiting.holds_some(client, *span) for client in scan.ranges for span in scan.ranges[client])
+        )
 
     def integrate(self, index: int, update: bytes, scan: UpdateScan, *, within_budget: bool) -> Outcome:
         """Integrate one update, or park what of it has to wait. Call `settle` after the last of a batch.

@@ -111,13 +111,6 @@ class IsolatedEngine:
         integration: Integration = await lane.submit(Op.INTEGRATE, document, updates, document, updates, probe)
         return integration
 
-    async def absorb(self, document: str, update: bytes) -> Integration:
-        """See `Engine.absorb`."""
-        lane = await self._home_for(document, (update,))
-        self._asked.pop(document, None)
-        integration: Integration = await lane.submit(Op.ABSORB, document, (update,), document, update)
-        return integration
-
     async def _home_for(self, document: str, updates: Sequence[bytes]) -> Lane:
         """The lane of a document that is about to be sent ``updates``: large ones move it."""
         if document in self._moving:

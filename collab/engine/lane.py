@@ -34,7 +34,7 @@ FIRST_BACKOFF_S = 0.1
 """Between attempts to start processes that die before they are ready."""
 
 
-_CHANGING = (Op.LOAD, Op.INTEGRATE, Op.ABSORB)
+_CHANGING = (Op.LOAD, Op.INTEGRATE)
 """Done even when nobody waits for the answer any more."""
 
 

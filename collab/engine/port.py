@@ -54,13 +54,16 @@ class Integration:
     outcomes: tuple[Outcome, ...]
     """One per proposed update, in order."""
     merged: bytes | None
-    """One self-contained update holding every INTEGRATED and PENDING one of this batch, or None when there is none, or
-    it was not asked for. A single such update comes back as the very bytes received."""
+    """One self-contained update holding what every INTEGRATED and PENDING one of this batch brought, or None when there
+    is none, or it was not asked for. A single one that repeats nothing comes back as the very bytes received."""
     clocks: Mapping[int, int] = field(default_factory=dict)
     """Client -> next expected clock, of the clients whose clock moved by anything but one typed string
     (`yjs_keystroke.read_typed`), which tells by itself."""
     crowded: bool = False
     """The document is more than half of what it may be: the next update may be the one that does not fit."""
+    brought: Mapping[int, bytes] = field(default_factory=dict)
+    """Index -> what was lacking of an update that repeats structs which the document held, or which waited for it.
+    Whoever wrote those may take them for confirmed when it sees them again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,13 +175,6 @@ class Engine(Protocol):
 
         With ``probe`` nothing is applied: the outcomes say what would happen (INTEGRATED: it holds something new).
         Raises `Misuse` when the document was never loaded; a culprit in `EngineDied` counts in ``updates``.
-        """
-        ...
-
-    async def absorb(self, document: str, update: bytes) -> Integration:
-        """`integrate` for what another replica holds: ``merged`` is what this one did not, and not the update itself.
-
-        What waited here before, and what repeats, is not in it.
         """
         ...
 

@@ -16,7 +16,7 @@ from collab.engine.integrator import MAX_DOCUMENT_BYTES, WOKEN, Integrator
 from collab.engine.native import NativePanic, is_contained, merge
 from collab.engine.port import Diff, Digest, Integration, Loaded, Outcome, Verdict
 from collab.engine.split import split_update
-from collab.engine.waiting import Waiting
+from collab.engine.waiting import Parked, Waiting
 from collab.errors import CloseCode, MalformedMessage
 from collab.protocol.yjs import EMPTY_UPDATE, Range, UpdateScan, is_v2_like, read_state_vector, scan_update
 
@@ -130,12 +130,17 @@ class Replica:
         """Apply ``updates`` in order; ``merged`` says whether the answer is to hold them as one."""
         integrator = self._integrator
         outcomes: list[Outcome] = []
+        brought: dict[int, bytes] = {}
         for index, update in enumerate(updates):
             progress(index)
             outcome = integrator.integrate_typed(update)
             if outcome is None:
                 try:
-                    outcome = integrator.integrate(index, update, scan_update(update), within_budget=True)
+                    scan = scan_update(update)
+                    before = self._moment() if merged and integrator.has_some_of(scan) else None
+                    outcome = integrator.integrate(index, update, scan, within_budget=True)
+                    if before is not None and outcome.verdict in _CHANGING:
+                        brought[index] = self._since(*before)
                 except MalformedMessage as error:
                     outcome = _refused(update, error)
             outcomes.append(outcome)
@@ -144,26 +149,28 @@ class Replica:
                 outcomes[index] = Outcome(verdict, CloseCode.MALFORMED, "update waits for itself")
             elif index != WOKEN:
                 outcomes[index] = Outcome(verdict, empty=outcomes[index].empty)
-        kept = [update for update, outcome in zip(updates, outcomes, strict=True) if outcome.verdict in _CHANGING]
+        kept = [
+            brought.get(index, update)
+            for index, (update, outcome) in enumerate(zip(updates, outcomes, strict=True))
+            if outcome.verdict in _CHANGING
+        ]
         if not kept:
             return Integration(tuple(outcomes), None)
         self._diffs.clear()
         self._deleted = self._digest = None
         moved, integrator.moved = integrator.moved, {}
-        return Integration(tuple(outcomes), merge(kept) if merged else None, moved, integrator.crowded)
+        return Integration(tuple(outcomes), merge(kept) if merged else None, moved, integrator.crowded, brought)
 
-    def absorb(self, update: bytes, progress: Progress) -> Integration:
-        """Apply ``update``; the answer's ``merged`` holds what the document did not hold and nothing else."""
-        before = self._integrator.doc.state_vector()
-        parked = set(self._integrator.waiting)
-        answer = self.integrate([update], progress, merged=False)
-        if answer.outcomes[0].verdict not in _CHANGING:
-            return answer
+    def _moment(self) -> tuple[bytes, set[Parked]]:
+        return self._integrator.doc.state_vector(), set(self._integrator.waiting)
+
+    def _since(self, state_vector: bytes, parked: set[Parked]) -> bytes:
+        """What has come into the document since then, and what has begun to wait."""
         brought = [entry.update for entry in self._integrator.waiting if entry not in parked]
-        lacking = self._integrator.doc.update_since(before)
+        lacking = self._integrator.doc.update_since(state_vector)
         if lacking != EMPTY_UPDATE or not brought:
             brought.insert(0, lacking)
-        return Integration(answer.outcomes, merge(brought), answer.clocks, answer.crowded)
+        return merge(brought)
 
     # Asking
 

@@ -51,10 +51,6 @@ class Replicas:
         replica = self._loaded(document)
         return self._losing(document, replica.probe if probe else replica.integrate, updates, self._mark)
 
-    def absorb(self, document: str, update: bytes) -> Integration:
-        """`integrate` one update; the answer holds what was not here."""
-        return self._losing(document, self._loaded(document).absorb, update, self._mark)
-
     def follow(self, document: str, updates: Sequence[bytes]) -> Integration:
         """`integrate`, merging nothing."""
         integrate = self._loaded(document).integrate

@@ -77,6 +77,10 @@ class Waiting:
             if not entries:
                 del self._by_client[client]
 
+    def holds_some(self, client: int, start: int, end: int) -> bool:
+        """Whether a struct of that stretch is parked already."""
+        return any(start < its_end and its_start < end for its_start, its_end in _ranges(self.parked, client))
+
     def holds(self, scan: UpdateScan, known: Mapping[int, int]) -> bool:
         """Whether every struct and deletion of ``scan`` is known or parked already."""
         return all(

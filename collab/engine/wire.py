@@ -60,7 +60,6 @@ class Op(IntEnum):
     LOWER_PRIORITY = 5
     DIGEST = 6
     FOLLOW = 7
-    ABSORB = 8
 
 
 class BrokenAnswer(Exception):
@@ -152,14 +151,14 @@ def read_job(fields: list[Any]) -> Job:
     return job
 
 
-def pack_answer(call: int, answer: Answer, *, as_received: bool = True) -> list[object]:
-    """Encode a result (in the child); ``as_received`` tells whether what is merged is the updates given."""
+def pack_answer(call: int, answer: Answer) -> list[object]:
+    """Encode a result (in the child)."""
     match answer:
         case Integration():
-            only = as_received and len(answer.outcomes) == 1 and answer.merged is not None
+            only = len(answer.outcomes) == 1 and answer.merged is not None and not answer.brought
             fields = [call, _OK, [*map(_pack_outcome, answer.outcomes)], _ONLY_UPDATE if only else answer.merged]
-            if answer.clocks or answer.crowded:
-                fields += [*answer.clocks.items()], answer.crowded
+            if answer.clocks or answer.crowded or answer.brought:
+                fields += [*answer.clocks.items()], answer.crowded, [*answer.brought.items()]
             return fields
         case Loaded():
             return [call, _OK, answer.state_vector, answer.waiting, answer.refused]
@@ -205,15 +204,14 @@ def read_answer(op: Op, updates: Sequence[bytes], fields: list[Any]) -> Answer |
         if status != _OK:
             return _read_error(_int(status), body, count)
         match op:
-            case Op.INTEGRATE | Op.FOLLOW | Op.ABSORB:
+            case Op.INTEGRATE | Op.FOLLOW:
                 outcomes, merged, *rest = body
                 if not isinstance(outcomes, list) or len(outcomes) != count:
                     raise BrokenAnswer("one outcome per update")
                 if merged is _ONLY_UPDATE:
                     (merged,) = updates
-                return Integration(
-                    tuple(map(_outcome, outcomes)), None if merged is None else _bytes(merged), *_read_rest(*rest)
-                )
+                whole = None if merged is None else _bytes(merged)
+                return Integration(tuple(map(_outcome, outcomes)), whole, *_read_rest(count, *rest))
             case Op.LOAD:
                 state_vector, waiting, refused = body
                 return Loaded(_bytes(state_vector), _indexes(waiting, count), _indexes(refused, count))
@@ -235,11 +233,15 @@ def read_answer(op: Op, updates: Sequence[bytes], fields: list[Any]) -> Answer |
         raise BrokenAnswer(str(error)[:MAX_DETAIL_CHARS]) from error
 
 
-def _read_rest(clocks: object = (), crowded: object = False) -> tuple[dict[int, int], bool]:
-    """What an integration's answer seldom holds."""
-    if not isinstance(clocks, (list, tuple)) or type(crowded) is not bool:
+def _read_rest(
+    count: int, clocks: object = (), crowded: object = False, brought: object = ()
+) -> tuple[dict[int, int], bool, dict[int, bytes]]:
+    """What the answer to an integration of ``count`` updates seldom holds."""
+    if not isinstance(clocks, (list, tuple)) or type(crowded) is not bool or not isinstance(brought, (list, tuple)):
         raise BrokenAnswer("clocks")
-    return {_int(client): _int(clock) for client, clock in clocks}, crowded
+    _indexes([index for index, _ in brought], count)
+    pieces = {index: _bytes(piece) for index, piece in brought}
+    return {_int(client): _int(clock) for client, clock in clocks}, crowded, pieces
 
 
 def _read_error(status: int, body: list[Any], count: int) -> CollabError:

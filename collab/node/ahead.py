@@ -12,13 +12,12 @@ from collab.protocol.values import value
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Sequence
 
     from collab.node.counters import Counters
     from collab.node.known_clocks import KnownClocks
-    from collab.protocol.messages import Message
     from collab.protocol.peers import PeerUpdate
-    from collab.room import Broadcast, Effect, Proposal, Publish, Receipt, Room, Session
+    from collab.room import Broadcast, Effect, Proposal, Publish, Receipt, Room
 
 AT_ONCE = 8
 """More updates than this wait for the engine, which merges them: then one frame costs less than it waits."""
@@ -53,7 +52,7 @@ class Ahead:
         counters: Counters,
         loop: asyncio.AbstractEventLoop,
         *,
-        broadcast: Callable[[Message, Collection[Session]], None],
+        broadcast: Callable[[Broadcast], None],
         publish: Callable[[Publish], None],
         perform: Callable[[Sequence[Effect]], None],
         pace: Callable[[], float],
@@ -93,6 +92,11 @@ class Ahead:
         """Whether other nodes sent something that nobody here has seen."""
         return bool(self._heard)
 
+    @property
+    def holds_own(self) -> bool:
+        """Whether anything shown, or about to be, is not with the engine yet."""
+        return bool(self._own or self._shown)
+
     def take(self, proposal: Proposal) -> bool:
         """Show an update if it is plain, and publish it; else it is not taken. Hot path.
 
@@ -107,7 +111,7 @@ class Ahead:
             self._own.append((shown, broadcast))
             self._show_soon()
         else:
-            self._broadcast(broadcast.message, broadcast.except_)
+            self._broadcast(broadcast)
             self._note(shown)
             self._follow()
         return True
@@ -166,9 +170,9 @@ class Ahead:
         if self._own or self._heard:
             self.keep_pace()
         effects = self._show_own()  # first: what was heard may stand on it, and not the other way round
-        if self._heard and len(self._heard) <= AT_ONCE and self._may_show_heard():
+        if len(self._heard) <= AT_ONCE and self._may_show_heard():
             effects += self._show_heard()
-        elif self._heard:
+        if self._heard:
             self._merge()
         if effects:
             self._perform(effects)
@@ -182,8 +186,13 @@ class Ahead:
         return [broadcast for _, broadcast in own]
 
     def _show_heard(self) -> list[Effect]:
+        """Up to the first that may repeat what somebody here wrote, or stands behind what is missing."""
         effects: list[Effect] = []
-        for item in self.take_heard():
+        heard = self.take_heard()
+        for position, item in enumerate(heard):
+            if not self._clocks.follows(item.update):
+                self._heard = heard[position:]
+                break
             effects += self._room.heard(item.update)
             self._clocks.note(item.update)
             if item.origin is not None:

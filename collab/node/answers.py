@@ -1,4 +1,7 @@
-"""Who asked what it lacks (SyncStep1) and is not answered yet. The pump answers between two batches."""
+"""Who asked what it lacks (SyncStep1) and is not answered yet. The pump answers between two batches.
+
+Eight bytes ask for a whole document, so whoever got a large answer waits for the next one (SPEC R16).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from collab.errors import CloseCode, MalformedMessage
 from collab.node.outbox import Flow
+from collab.node.whole import LARGE_BYTES
 from collab.room import Disconnect
 
 if TYPE_CHECKING:
@@ -20,6 +24,10 @@ if TYPE_CHECKING:
 
 ANSWERED_BYTES = 4 * 1024 * 1024
 """Written to people who join before the turn ends, if there is more: writing this takes a few milliseconds."""
+
+LARGE_ANSWER_EVERY = 5.0
+"""Seconds from an answer of `LARGE_BYTES` to the next one to the same session. Clients ask when they connect, which
+makes a new session, and never again in a hurry."""
 
 
 class Answers:
@@ -40,6 +48,8 @@ class Answers:
         self._outbox = outbox
         self._perform = perform
         self._due: dict[Session, Answer] = {}
+        self._late: dict[Session, Answer] = {}
+        """Newest questions of those who wait for the time of their next answer."""
 
     def __bool__(self) -> bool:
         """Whether anybody waits."""
@@ -72,6 +82,8 @@ class Answers:
         if outbox.flow is not Flow.OPEN:
             self._slow_readers.owe(ask)
             return 0
+        if self._put_off(ask, outbox):
+            return 0
         try:
             frames = await self._document.answer(ask.state_vector)
         except MalformedMessage as error:
@@ -81,4 +93,21 @@ class Answers:
             outbox.write_always(frame)
             self._counters.frames_out += 1
             self._counters.bytes_out += frame.size
-        return sum(frame.size for frame in frames)
+        size = sum(frame.size for frame in frames)
+        if size >= LARGE_BYTES:
+            outbox.answer_after = asyncio.get_running_loop().time() + LARGE_ANSWER_EVERY
+        return size
+
+    def _put_off(self, ask: Answer, outbox: Outbox) -> bool:
+        """Whether it is too early for another answer; then the session's newest question will be asked again."""
+        loop = asyncio.get_running_loop()
+        if loop.time() >= outbox.answer_after:
+            return False
+        if ask.session not in self._late:
+            loop.call_at(outbox.answer_after, self._ask_again, ask.session)
+        self._late[ask.session] = ask
+        self._counters.limits.add("answers")
+        return True
+
+    def _ask_again(self, session: Session) -> None:
+        self._perform([self._late.pop(session)])

@@ -142,26 +142,35 @@ class AntiEntropy:
         self._run(self._tell_digest)
 
     async def _tell_digest(self, document: LoadedDocument) -> None:
+        sequence = self._held_through()
         mine = await document.digest()
         vector = mine.state_vector if len(mine.state_vector) <= MAX_VECTOR_BYTES else b""
         presence = self._room.awareness.digest()
-        self._sender.publish(Kind.DIGEST, PeerDigest(mine.hash, vector, presence, self._committed()))
+        self._sender.publish(Kind.DIGEST, PeerDigest(mine.hash, vector, presence, self._committed(), sequence))
 
-    def hear_digest(self, node: str, peer: Peer, theirs: PeerDigest, sequence: int) -> None:
-        """``node`` tells what it holds, as its envelope number ``sequence``."""
+    def _held_through(self) -> int:
+        """Everything that was said up to this number is in our engine's document; 0 when something may not be.
+
+        Asked before the engine is: what is shown and said while it looks (SPEC R15) is not in what it finds, and who
+        lost that would take the hole for filled.
+        """
+        return 0 if self._pump.engine_lacks_own else self._sender.sequence
+
+    def hear_digest(self, node: str, peer: Peer, theirs: PeerDigest) -> None:
+        """``node`` tells what it holds."""
         self._perform(self._room.peer_committed(node, theirs.through))
         if theirs.presence != self._room.awareness.digest(node):
             self.miss(node, peer, "presence")
-        self._run(lambda document: self._compare(node, theirs, sequence, document))
+        self._run(lambda document: self._compare(node, theirs, document))
 
-    async def _compare(self, node: str, theirs: PeerDigest, sequence: int, document: LoadedDocument) -> None:
+    async def _compare(self, node: str, theirs: PeerDigest, document: LoadedDocument) -> None:
         peer = self._peers.get(node)
         if peer is None:
             return
         mine = await document.digest()
         if mine.hash == theirs.hash:
             peer.fruitless = 0
-            peer.level(sequence)
+            peer.level(theirs.sequence)
         elif not theirs.state_vector or _lacks(mine, theirs.state_vector) or mine.state_vector == theirs.state_vector:
             # Only what *we* lack is asked for: what they lack may be on its way, and they will see for themselves.
             self.miss(node, peer, "digest")
@@ -219,11 +228,10 @@ class AntiEntropy:
             self._run(lambda document: self._answer(node, document))
 
     async def _answer(self, node: str, document: LoadedDocument) -> None:
-        ask = self._asks.pop(node)
+        ask, sequence = self._asks.pop(node), self._held_through()
         mine = await document.digest()
         same = ask.hash == mine.hash
         update = EMPTY_UPDATE if same else (await document.diff(ask.state_vector)).update
-        sequence = self._sender.sequence
         if len(update) > MAX_CARRIED_BYTES:
             update, sequence = EMPTY_UPDATE, 0  # it fills no hole
         entries = self._room.awareness.owned_here(self._loop.time())
@@ -242,8 +250,7 @@ class AntiEntropy:
         self._perform(self._room.peer_committed(node, answer.through))
 
     async def _integrate(self, node: str, theirs: PeerAnswer, document: LoadedDocument) -> None:
-        # Not shown as it is: it may repeat what a session here wrote, and be taken for its confirmation.
-        answer = await document.absorb(theirs.update)
+        answer = await document.integrate_alone(theirs.update)
         peer = self._peers.get(node)
         if answer.merged is None:
             if peer is not None:

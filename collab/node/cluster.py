@@ -43,6 +43,8 @@ class ClusterTimes:
     """The same while the bus is away: then it is the only way from node to node."""
     adopt_after: float = 0.2
     """How long a confirmation waits for another node's commit before this node writes the update to the log itself."""
+    access_every: float = 2.0
+    """How often the database is asked what changed in grants, links and revocations. The promise is 5 s."""
     answer_within: float = 1.0
     """How long `Cluster.who` waits for the other nodes."""
 

@@ -9,17 +9,24 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from collab.errors import CloseCode, Overloaded
 from collab.node.outbox import Flow, Frame
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from collab.node.counters import Counters
     from collab.node.outbox import Outbox
     from collab.room import Session
+
+
+NOTHING: Mapping[Session, Sequence[Frame]] = MappingProxyType({})
+
+ANONYMOUS = "anonymous"
+"""The subject of everybody when nobody is asked who they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +35,8 @@ class ConnectionLimits:
 
     per_node: int = 10_000
     per_room: int = 1_000
+    per_user: int = 50
+    """0: any number, as for whoever nobody was asked about (`ANONYMOUS`)."""
 
 
 class ConnectionManager:
@@ -41,20 +50,30 @@ class ConnectionManager:
         self._empty = asyncio.Event()
         self._empty.set()
 
-    @property
-    def full(self) -> bool:
-        """Whether the node has all the sessions it may."""
-        return self._counters.sessions >= self._limits.per_node
+    def has_room_for(self, more: int) -> bool:
+        """Whether the node may have so many sessions more."""
+        return self._counters.sessions + more <= self._limits.per_node
 
     def add(self, document: str, session: Session, outbox: Outbox) -> None:
-        """Register a session; raises `Overloaded` when the node or the room is full."""
+        """Register a session; raises `Overloaded` when the node, the room or the user has all it may."""
         room = self._rooms.get(document, {})
-        if self.full or len(room) >= self._limits.per_room:
-            raise Overloaded("too many sessions")
+        self._refuse_surplus(len(room), session.identity.subject)
         self._rooms.setdefault(document, room)[session] = outbox
         self._users.setdefault(session.identity.subject, {})[session] = document
         self._counters.sessions += 1
         self._empty.clear()
+
+    def _refuse_surplus(self, in_room: int, subject: str) -> None:
+        most = self._limits.per_user
+        if not self.has_room_for(1):
+            self._counters.limits.add("sessions")
+            raise Overloaded("too many sessions")
+        if in_room >= self._limits.per_room:
+            self._counters.limits.add("sessions_per_room")
+            raise Overloaded("too many sessions in this room")
+        if most and subject != ANONYMOUS and len(self._users.get(subject, ())) >= most:
+            self._counters.limits.add("sessions_per_user")
+            raise Overloaded("too many sessions of this user")
 
     def remove(self, document: str, session: Session) -> None:
         """Forget a session; forgetting twice is no mistake."""
@@ -93,16 +112,25 @@ class ConnectionManager:
         self._counters.frames_out += written
         self._counters.bytes_out += written * frame.size
 
-    def fan_out_together(self, document: str, broadcasts: Sequence[tuple[Frame, Collection[Session]]]) -> None:
-        """Several frames, each to every session but some, in one write to each. Hot path."""
-        together = Frame(*(payload for frame, _ in broadcasts for payload in frame.payloads))
-        excepted = {session for _, except_ in broadcasts for session in except_}
-        self.fan_out(document, together, excepted)
+    def fan_out_together(
+        self,
+        document: str,
+        broadcasts: Sequence[tuple[Frame, Collection[Session]]],
+        echoes: Mapping[Session, Sequence[Frame]] = NOTHING,
+    ) -> None:
+        """Several frames, each to every session but some, in one write to each; ``echoes`` go along. Hot path."""
+        together = Frame.joined([frame for frame, _ in broadcasts])
+        apart = {session for _, except_ in broadcasts for session in except_}.union(echoes)
+        self.fan_out(document, together, apart)
         for session, outbox in self._rooms.get(document, {}).items():
-            if session in excepted and (outbox.flow is Flow.OPEN or outbox.flow is Flow.FALLING):
+            if session in apart:
                 frames = [frame for frame, except_ in broadcasts if session not in except_]
-                if frames:
-                    frame = frames[0] if len(frames) == 1 else Frame(*(one for some in frames for one in some.payloads))
+                own = echoes.get(session)
+                if own:
+                    outbox.note_echo()
+                    frames += own
+                if frames and (outbox.flow is Flow.OPEN or outbox.flow is Flow.FALLING):
+                    frame = Frame.joined(frames)
                     outbox.connection.write(frame)
                     self._counters.frames_out += 1
                     self._counters.bytes_out += frame.size

@@ -31,17 +31,27 @@ class CloseUser:
     document: str | None = None
 
 
-Control = CloseDocument | CloseUser
+@dataclass(frozen=True, slots=True)
+class AccessChanged:
+    """A grant, a link or a revocation changed: ask the database what, if it is not known yet."""
+
+    epoch: int
+    """The access epoch that the sender knows; 0 when it does not."""
+
+
+Control = CloseDocument | CloseUser | AccessChanged
 
 
 def pack(control: Control) -> bytes:
     """Encode."""
-    fields: dict[str, str | None]
+    fields: dict[str, str | int | None]
     match control:
         case CloseDocument(document, code):
             fields = {"do": "close_document", "document": document, "code": code.name}
         case CloseUser(subject, code, document):
             fields = {"do": "close_user", "subject": subject, "document": document, "code": code.name}
+        case AccessChanged(epoch):
+            fields = {"do": "access_changed", "epoch": epoch}
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
@@ -57,6 +67,8 @@ def unpack(payload: bytes) -> Control | None:
                 return CloseUser(
                     str(fields["subject"]), CloseCode[fields["code"]], None if document is None else str(document)
                 )
+            case "access_changed":
+                return AccessChanged(int(fields["epoch"]))
             case _:
                 return None
     except (ValueError, KeyError, TypeError) as error:

@@ -95,6 +95,8 @@ class Counters:
     """WebSocket closes by code."""
     denials: Kinds = field(default_factory=Kinds)
     """Upgrades refused, by HTTP status."""
+    limits: Kinds = field(default_factory=Kinds)
+    """Times a limit was met, by limit."""
     slow_reader_diffs: int = 0
     """How often a backlog was replaced by one diff."""
 
@@ -129,5 +131,7 @@ class Counters:
     followed: int = 0
     """Updates read from the log because nobody told of them."""
 
+    audit_dropped: int = 0
+    """Joins and exports missing from the audit log, since the database was away for too long."""
     damage: int = 0
     """Snapshots and rows that failed their checksum and were passed over."""

@@ -120,12 +120,15 @@ class Exchange:
 
     # telling
 
-    def tell_update(self, update: bytes, first: int, count: int) -> None:
-        """What this node's sessions wrote, as log entries ``first`` and the following."""
+    def tell_nobody(self) -> None:
+        """This node's sessions wrote something while it has no peers."""
         self._anti_entropy.changed_at = self._loop.time()
-        if not self._peers:
-            self._untold = True
-        elif len(update) <= MAX_CARRIED_BYTES:
+        self._untold = True
+
+    def tell_update(self, update: bytes, first: int, count: int) -> None:
+        """What this node's sessions wrote, as log entries ``first`` and the following. Only while it has peers."""
+        self._anti_entropy.changed_at = self._loop.time()
+        if len(update) <= MAX_CARRIED_BYTES:
             self._told[first] = None
             self._tell(Kind.UPDATE, PeerUpdate(first, count, update))
             if self._telling is not None:
@@ -220,7 +223,7 @@ class Exchange:
                 self._refute(node, self._room.awareness.receive_from_node(node, entries, self._loop.time()))
                 self._awareness_changed()
             case Kind.DIGEST:
-                self._anti_entropy.hear_digest(node, peer, peers.read_digest(payload), envelope.sequence)
+                self._anti_entropy.hear_digest(node, peer, peers.read_digest(payload))
             case Kind.ASK if self._anti_entropy.begun:
                 self._anti_entropy.hear_ask(node, peers.read_ask(payload))
             case Kind.ANSWER:

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from collab.errors import CloseCode, CollabError, DocumentQuarantined, Draining
+from collab.node.access_watch import AccessWatch
+from collab.node.audit_trail import AuditTrail
 from collab.node.beat import Beat
 from collab.node.cluster import Cluster, ClusterTimes
 from collab.node.compactor import Compactor
 from collab.node.connections import ConnectionLimits, ConnectionManager
-from collab.node.control import CloseDocument, CloseUser, Control
+from collab.node.control import AccessChanged, CloseDocument, CloseUser, Control
 from collab.node.counters import Counters
 from collab.node.door import Door
 from collab.node.drain import see_off
@@ -114,6 +116,8 @@ class Hub:
             returned=self._resync_all,
             present=self._present_fields,
         )
+        self.audit = AuditTrail(store, self.counters)
+        self.access = AccessWatch(store, every=limits.cluster.access_every, tell=self.cluster.wish)
         self.follower = LogFollower(store.log, bus, limits.cluster, lambda: self._rooms.values())
         self._around = Surroundings(
             node=node,
@@ -129,6 +133,7 @@ class Hub:
             counters=self.counters,
             limits=limits.room,
             heard_of=self.cluster.heard_of,
+            renew=self.access.renew,
         )
         self._epoch = epoch
         self._rng = rng
@@ -193,7 +198,7 @@ class Hub:
     def present(self, document: str) -> list[Presence]:
         """Who is connected to a document on this node, in the order they came."""
         return [
-            Presence(session.identity, session.grant, self._joined[session])
+            Presence(session.identity, session.role, self._joined[session])
             for session in self.connections.in_room(document)
             if session in self._joined
         ]
@@ -240,6 +245,8 @@ class Hub:
                     self._let_go(room)
             case CloseUser(subject, code, document):
                 self._close_user(subject, code, document)
+            case AccessChanged():
+                self.access.hear(wish)
 
     def _peer_gone(self, node: str) -> None:
         for room in tuple(self._rooms.values()):
@@ -380,6 +387,8 @@ class Hub:
         for room in tuple(self._rooms.values()):
             await room.close()
         self._rooms.clear()
+        await self.access.close()
+        await self.audit.close()
         await self.follower.close()
         await self.cluster.close()
         await self.compactor.close()

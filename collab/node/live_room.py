@@ -30,7 +30,6 @@ from collab.room import (
     Broadcast,
     Disconnect,
     Echo,
-    Grant,
     Greet,
     Identity,
     Integrate,
@@ -39,6 +38,8 @@ from collab.room import (
     PublishAwareness,
     Receipt,
     Record,
+    Renew,
+    Role,
     Room,
     Saved,
     Send,
@@ -74,7 +75,7 @@ class LiveRoom:
         self._room = Room(
             name, keep_alive_every=self._limits.keep_alive_every, expire_after=self._limits.awareness_expires_after
         )
-        self._audience = Audience(name, around.connections, around.counters)
+        self._audience = Audience(name, around.connections, around.counters, self._loop)
         self._presence = PresenceTurn(
             self._room, self._audience, self._limits.presence, self._loop, perform=self._perform
         )
@@ -83,6 +84,7 @@ class LiveRoom:
             around.engine,
             around.log,
             around.counters,
+            many_clients=self._limits.many_clients,
             unsaved=self._unsaved_updates,
             reloaded=lambda stored: self._catch_up.built_again(stored, self._unsaved.updates()),
         )
@@ -93,7 +95,7 @@ class LiveRoom:
             around.beat,
             fast=self._limits.show_plain_at_once,
             outbox=self._audience.outbox,
-            broadcast=self._audience.broadcast,
+            broadcast=self._broadcast,
             publish=self._publish,
             perform=self._perform,
             perform_together=self._perform_together,
@@ -118,7 +120,7 @@ class LiveRoom:
             counters=around.counters,
             loop=self._loop,
             perform=self._perform,
-            awareness_changed=self._presence.changed,
+            awareness_changed=self._presence.changed_elsewhere,
             heard_of=around.heard_of,
         )
         self._unsaved = Unsaved()
@@ -188,6 +190,7 @@ class LiveRoom:
             return
         self.closed = code
         self._pump.finish()
+        self._audience.confirm_now()
         for outbox in tuple(self._around.connections.in_room(self.name).values()):
             outbox.connection.close(code)
         self._waiters.refuse_all(error_for(code, "the document was closed"))
@@ -228,12 +231,14 @@ class LiveRoom:
         except MalformedMessage as error:
             self._perform((Disconnect(session, CloseCode.MALFORMED, str(error)),))
 
-    async def submit(self, update: bytes, author: str | None) -> None:
-        """Bring in an update from outside any session; returns after the commit.
+    def change_role(self, session: Session, role: Role) -> None:
+        """A session may something else from now on."""
+        self._perform(self._room.change_role(session, role))
 
-        Raises `MalformedMessage`, `DocumentTooLarge`, `DocumentDeleted`, or something `Unavailable`.
-        """
-        session = Session("submitted", Identity(author or "anonymous"), Grant.WRITE, received=1)
+    async def submit(self, update: bytes, author: str | None) -> None:
+        """Bring in an update from outside any session; returns after the commit. Raises `MalformedMessage`,
+        `DocumentTooLarge`, `DocumentDeleted`, or something `Unavailable`."""
+        session = Session("submitted", Identity(author or "anonymous"), Role.WRITE, received=1)
         self._perform([Integrate(Proposal(session, update, 1, self._now()))])
         await self._waiters.wait(session)
 
@@ -323,14 +328,14 @@ class LiveRoom:
                     self._pump.propose(proposal)
                     if self._over_bound():
                         self._brake.apply(self._audience.outbox(proposal.session))
-                case Broadcast(message, except_):
-                    self._audience.broadcast(message, except_)
+                case Broadcast():
+                    self._broadcast(effect)
                 case Record(receipt):
                     self._record(receipt)
                 case Publish():
                     self._publish(effect)
-                case Echo(message, authors):
-                    self._audience.confirm(message, authors)
+                case Echo():
+                    self._audience.confirm(effect)
                 case Send(session, message):
                     self._audience.send(session, message)
                 case _:
@@ -346,20 +351,29 @@ class LiveRoom:
 
     def _publish(self, effect: Publish) -> None:
         receipt = effect.receipt
-        self._exchange.tell_update(effect.message.update, self._number(receipt), len(receipt.updates))
+        if self._exchange.has_peers:
+            self._exchange.tell_update(effect.message.update, self._number(receipt), len(receipt.updates))
+        else:
+            self._exchange.tell_nobody()
 
     def _record(self, receipt: Receipt) -> None:
         number = self._number(receipt)
         self._unsaved.add(receipt, number)
         self._around.recorder.record(self, receipt, number)
 
+    def _broadcast(self, broadcast: Broadcast) -> None:
+        """Show one thing, and with it what changed in the room's presence. Hot path."""
+        if self._presence.due:
+            self._perform_together((broadcast,))
+        else:
+            self._audience.broadcast(broadcast)
+
     def _perform_together(self, effects: Sequence[Effect]) -> None:
         """Perform effects of which several are broadcasts, none of which follows on another effect."""
+        effects = (*effects, *self._presence.take())
         broadcasts = [effect for effect in effects if isinstance(effect, Broadcast)]
-        if len(broadcasts) > 1:
-            self._audience.broadcast_together(broadcasts)
-            effects = [effect for effect in effects if not isinstance(effect, Broadcast)]
-        self._perform(effects)
+        self._audience.broadcast_together(broadcasts)
+        self._perform(effect for effect in effects if not isinstance(effect, Broadcast))
 
     def _perform_rarer(self, effect: Effect) -> None:
         match effect:
@@ -373,6 +387,8 @@ class LiveRoom:
                 self._pump.ask(effect)
             case Greet(session):
                 self._pump.greet(session)
+            case Renew(session, token):
+                self._around.renew(session, token)
             case Disconnect() if not self._waiters.refuse(effect.session, error_for(effect.code, effect.detail)):
                 self._audience.disconnect(effect)
 

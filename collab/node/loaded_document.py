@@ -14,6 +14,7 @@ import structlog
 
 from collab.engine.port import Integration, Outcome, Verdict
 from collab.errors import CloseCode, CollabError, DocumentQuarantined, EngineDied, StoreUnavailable
+from collab.node.growth import Growth
 from collab.node.known_clocks import KnownClocks
 from collab.node.outbox import Frame
 from collab.node.whole import Whole
@@ -55,11 +56,13 @@ class LoadedDocument:
         update_log: UpdateLog,
         counters: Counters,
         *,
+        many_clients: int,
         unsaved: Callable[[], list[bytes]],
         reloaded: Callable[[Stored], None],
     ) -> None:
-        """``unsaved`` gives the updates that are in the document and not yet known to be in the log; ``reloaded`` is
-        told what the log held when the document was built again, which may be more than sessions were shown."""
+        """One in which ``many_clients`` have written is logged. ``unsaved`` gives the updates that are in the document
+        and not yet known to be in the log; ``reloaded`` is told what the log held when the document was built again,
+        which may be more than sessions were shown."""
         self._name = name
         self._engine = engine
         self._log = update_log
@@ -74,6 +77,7 @@ class LoadedDocument:
         self._deaths: list[float] = []
         self._killers: list[float] = []
         self._whole = Whole()
+        self._growth = Growth(name, counters, many_clients=many_clients)
         self.clocks = KnownClocks()
         """What makes an update of it plain."""
         self._poison: set[bytes] = set()
@@ -116,6 +120,8 @@ class LoadedDocument:
                 done(answer)
                 return
             self.clocks.followed(answer)
+            if answer.crowded:
+                self._growth.crowded()
             for update in updates:
                 self._whole.integrated(update)
             done(answer.outcomes)
@@ -125,23 +131,19 @@ class LoadedDocument:
     def _learn(self, updates: Sequence[bytes], answer: Integration) -> None:
         self._whole.integrated(answer.merged)
         self.clocks.integrated(updates, answer)
-
-    async def absorb(self, update: bytes) -> Integration:
-        """Integrate what another node holds; ``merged`` is what was lacking. One that kills the engine is refused."""
-        return await self._alone(update, self._engine.absorb)
+        if answer.crowded:
+            self._growth.crowded()
 
     async def integrate_alone(self, update: bytes) -> Integration:
-        """Integrate one update of a batch that was lost; the one that kills the engine is refused.
+        """Integrate one update that comes alone, or of a batch that was lost; the one that kills the engine is refused.
 
         The caller notes each answer before it asks for the next: should the engine die again, the document is built
         from what is noted.
         """
-        return await self._alone(update, lambda document, update: self._engine.integrate(document, [update]))
 
-    async def _alone(self, update: bytes, call: Callable[[str, bytes], Awaitable[Integration]]) -> Integration:
         async def attempt() -> Integration:
             try:
-                return await call(self._name, update)
+                return await self._engine.integrate(self._name, [update])
             except EngineDied as died:
                 if died.culprit is None:
                     raise
@@ -164,6 +166,7 @@ class LoadedDocument:
         """What somebody with ``state_vector`` lacks. Raises `MalformedMessage`."""
         diff = await self._insist(lambda: self._engine.diff(self._name, state_vector))
         self._state_vector = self._last_vector = diff.state_vector
+        self._growth.look_at(diff.state_vector)
         return diff
 
     async def answer(self, state_vector: bytes) -> list[Frame]:
@@ -247,6 +250,7 @@ class LoadedDocument:
             log.error("poison_rows_left_out", document=self._name, rows=len(loaded.refused))
         self._whole.forget()
         self.clocks.loaded(loaded.state_vector)
+        self._growth.look_at(loaded.state_vector)
         self._state_vector = self._last_vector = loaded.state_vector
         self._digest = None
         self._loaded = True

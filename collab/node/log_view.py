@@ -30,6 +30,9 @@ class LogView:
         end = first + count
         if count <= 0 or end <= self.position + 1:
             return
+        if not self._firsts and first <= self.position + 1:  # nearly always
+            self.position = end - 1
+            return
         low, high = bisect_left(self._ends, first), bisect_right(self._firsts, end)
         if low < high:
             first, end = min(first, self._firsts[low]), max(end, self._ends[high - 1])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from collab.errors import CloseCode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from collab.room import Session
 
@@ -35,6 +35,11 @@ class Frame:
         self.size = sum(map(len, payloads))
         """Bytes of the messages."""
         self.wire: bytes | None = None
+
+    @classmethod
+    def joined(cls, frames: Sequence[Frame]) -> Frame:
+        """Several, at least one, as one write."""
+        return frames[0] if len(frames) == 1 else cls(*(payload for frame in frames for payload in frame.payloads))
 
 
 class Connection(Protocol):
@@ -77,13 +82,25 @@ class Flow(Enum):
 class Outbox:
     """What a room writes one session's frames to."""
 
-    __slots__ = ("_notify", "_session", "_small_bytes", "connection", "echo_left_out", "flow", "paused", "state_vector")
+    __slots__ = (
+        "_notify",
+        "_session",
+        "_small_bytes",
+        "answer_after",
+        "connection",
+        "echo_left_out",
+        "flow",
+        "paused",
+        "state_vector",
+    )
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.flow = Flow.OPEN
         self.paused = False
         """Whether the room reads this session more slowly because too much is unsaved."""
+        self.answer_after = 0.0
+        """Until this time of the loop its questions wait, because the answer to the last was large."""
         self.state_vector: bytes | None = None
         self.echo_left_out = False
         """Whether a confirmation was left out while it was behind: then its diff must repeat what it wrote."""
@@ -103,8 +120,12 @@ class Outbox:
 
     def write_echo(self, frame: Frame) -> None:
         """A confirmation of what the session itself wrote."""
-        self.echo_left_out = self.echo_left_out or self.flow in (Flow.BEHIND, Flow.DRAINED)
+        self.note_echo()
         self.write(frame)
+
+    def note_echo(self) -> None:
+        """A confirmation is about to be written, or to be left out because the reader is behind."""
+        self.echo_left_out = self.echo_left_out or self.flow in (Flow.BEHIND, Flow.DRAINED)
 
     def write_always(self, frame: Frame) -> None:
         """A small frame that stands for itself: an acknowledgement, a keep-alive. Too many end the connection."""

@@ -1,4 +1,6 @@
-"""When a room's presence is shown: at the end of the turn in which it changed, or later in a large room (SPEC A5)."""
+"""When a room's presence is shown: a moment after it changed, with an update that goes out before, or later in a large
+room (SPEC A5).
+"""
 
 from __future__ import annotations
 
@@ -30,27 +32,45 @@ class PresenceTurn:
     ) -> None:
         self._room = room
         self._audience = audience
+        self._rate = rate
         self._budget = PresenceBudget(rate)
         self._loop = loop
         self._perform = perform
-        self._due = False
+        self._timer: asyncio.Handle | None = None
+
+    @property
+    def due(self) -> bool:
+        """Whether something has changed that nobody was shown."""
+        return self._timer is not None
 
     def changed(self) -> None:
-        """Something may have changed. Hot path."""
-        if self._due:
-            return
-        self._due = True
-        pause = self._budget.pause(self._loop.time())
-        if pause:
-            self._loop.call_later(pause, self._show)
-        else:
-            self._loop.call_soon(self._show)
+        """Something of this node's sessions may have changed. Hot path."""
+        if self._timer is None and self._room.awareness.changed:
+            self._show_after(max(self._rate.gather, self._budget.pause(self._loop.time())))
+
+    def changed_elsewhere(self) -> None:
+        """Something of another node's sessions may have changed: that has gathered there."""
+        if self._timer is None and self._room.awareness.changed:
+            self._show_after(self._budget.pause(self._loop.time()))
+
+    def take(self) -> list[Effect]:
+        """What shows it with something that is written to everybody anyway, if the room's budget allows."""
+        if self._timer is None or self._budget.pause(self._loop.time()):
+            return []
+        self._timer.cancel()
+        return self._changes()
+
+    def _show_after(self, pause: float) -> None:
+        self._timer = self._loop.call_later(pause, self._show) if pause else self._loop.call_soon(self._show)
 
     def _show(self) -> None:
-        self._due = False
+        self._perform(self._changes())
+
+    def _changes(self) -> list[Effect]:
+        self._timer = None
         now = self._loop.time()
         effects = self._room.flush_awareness(now)
         for effect in effects:
             if isinstance(effect, Broadcast):
                 self._budget.spend(len(self._room.sessions), self._audience.frame(effect.message).size, now)
-        self._perform(effects)
+        return effects

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from collab.room import Grant, Identity
+from collab.room import Identity, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +14,7 @@ class Presence:
     """One session, as others may see it."""
 
     identity: Identity
-    grant: Grant
+    role: Role
     connected_at: datetime
 
     def fields(self) -> dict[str, Any]:
@@ -24,7 +24,7 @@ class Presence:
             "subject": who.subject,
             "name": who.name,
             "color": who.color,
-            "grant": self.grant.value,
+            "role": self.role.value,
             "connected_at": self.connected_at.isoformat(),
         }
 
@@ -33,6 +33,6 @@ class Presence:
         """What another node wrote; None when only a newer version can read it."""
         try:
             identity = Identity(fields["subject"], fields["name"], fields["color"])
-            return cls(identity, Grant(fields["grant"]), datetime.fromisoformat(fields["connected_at"]))
+            return cls(identity, Role(fields["role"]), datetime.fromisoformat(fields["connected_at"]))
         except (KeyError, ValueError, TypeError):
             return None

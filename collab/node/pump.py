@@ -11,25 +11,28 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from collab.engine.port import Integration, Verdict
+from collab.engine.port import Integration, Outcome, Verdict
 from collab.node.ahead import Ahead, Heard, Shown
 from collab.node.answers import Answers
+from collab.node.bell import Bell
 from collab.node.following import Following
 from collab.node.loaded_document import LoadedDocument
 from collab.node.outbox import Outbox
 from collab.node.slow_readers import SlowReaders
 from collab.node.verdicts import sort
 from collab.protocol.peers import PeerUpdate
+from collab.protocol.yjs import EMPTY_UPDATE
 from collab.room import Answer, Proposal, Publish, Record, Room, Session, Withdraw
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from collab.engine.port import Outcome
     from collab.node.beat import Beat
     from collab.node.counters import Counters
-    from collab.protocol.messages import Message
-    from collab.room import Effect
+    from collab.room import Broadcast, Effect
+
+NOTHING_NEW = Integration((Outcome(Verdict.REDUNDANT, empty=True),), None)
+"""What the engine says of an empty update."""
 
 Errand = Callable[[LoadedDocument], Awaitable[None]]
 
@@ -46,7 +49,7 @@ class Pump:
         *,
         fast: bool,
         outbox: Callable[[Session], Outbox | None],
-        broadcast: Callable[[Message, Collection[Session]], None],
+        broadcast: Callable[[Broadcast], None],
         publish: Callable[[Publish], None],
         perform: Callable[[Sequence[Effect]], None],
         perform_together: Callable[[Sequence[Effect]], None],
@@ -95,7 +98,7 @@ class Pump:
         self._greets: dict[Session, None] = {}
         self._slow_readers = SlowReaders(room, document, counters)
         self._answers = Answers(document, self._slow_readers, counters, outbox=outbox, perform=perform)
-        self._sleeper: asyncio.Future[None] | None = None
+        self._bell = Bell(self._loop)
         self._working = False
         self._stopping = False
         self._ended = False
@@ -111,7 +114,7 @@ class Pump:
     def finish(self) -> None:
         """Take no further batch. Whoever sent what is dropped now is told to come back, and brings it again."""
         self._stopping = True
-        self._wake()
+        self._bell.ring()
 
     async def stop(self) -> None:
         """Stop at once."""
@@ -124,13 +127,23 @@ class Pump:
         """Whether no update waits or is under way."""
         return self._ended or not (self._proposals or self._ahead or self._following or self._working)
 
+    @property
+    def engine_lacks_own(self) -> bool:
+        """Whether something that sessions here wrote is shown and said, and the engine has not taken it."""
+        return self._ahead.holds_own or bool(self._following)
+
     def propose(self, proposal: Proposal) -> None:
         """Show an update of a session if it is plain, else put it into the next batch. Hot path."""
+        if proposal.update == EMPTY_UPDATE and self.resting:
+            # What every newcomer without anything of its own says: the engine need not be asked. It is confirmed behind
+            # what is on its way to the log, which may be its own from an earlier connection.
+            self._perform(self._room.integrated(sort((proposal,), NOTHING_NEW, self._counters)))
+            return
         self.waiting_bytes += len(proposal.update)
         in_order = not (self._proposals or self._judging or self._slow_readers.behind)
         if not (in_order and self._fast and not proposal.probe and not self._stopping and self._ahead.take(proposal)):
             self._proposals.append(proposal)
-            self._wake()
+            self._bell.ring()
 
     def hear(self, node: str, message: PeerUpdate) -> None:
         """Another node took this from its sessions: show it, and let the engine have it with the next beat.
@@ -151,12 +164,12 @@ class Pump:
     def _bring(self) -> None:
         """Let the next turn bring the engine what was shown or heard."""
         self._ahead_due = True
-        self._wake()
+        self._bell.ring()
 
     def run(self, errand: Errand) -> None:
         """Do something with the document in the next turn, after what waits has been integrated."""
         self._errands.append(errand)
-        self._wake()
+        self._bell.ring()
 
     def afterwards(self, note: Callable[[], None]) -> None:
         """Note something once all that was heard before is integrated and shown: now, or when it is."""
@@ -168,23 +181,23 @@ class Pump:
     def ask(self, answer: Answer) -> None:
         """Answer a session's SyncStep1 in the next turn; its newest, if it asks several times."""
         self._answers.add(answer)
-        self._wake()
+        self._bell.ring()
 
     def greet(self, session: Session) -> None:
         """Ask a session for what the document lacks in the next turn."""
         self._greets[session] = None
-        self._wake()
+        self._bell.ring()
 
     def note_slow(self, session: Session, outbox: Outbox) -> None:
         """See to an outbox that is over its bound or has drained in the next turn."""
         self._slow_readers.note(session, outbox)
-        self._wake()
+        self._bell.ring()
 
     def saved(self, writes: Iterable[tuple[Session, int]]) -> None:
         """These writes are saved."""
         self._slow_readers.saved(writes)
         if self._slow_readers.due:
-            self._wake()
+            self._bell.ring()
 
     def drop(self, session: Session) -> None:
         """A session has left."""
@@ -264,7 +277,7 @@ class Pump:
             if not self._has_work():
                 self._working = False
                 self._rest()
-                await self._sleep()
+                await self._bell.wait()
             pause = self._ahead.pause
             if pause > 0:
                 await asyncio.sleep(pause)
@@ -285,7 +298,7 @@ class Pump:
 
     def _fail(self, error: Exception) -> None:
         self._stopping = True
-        self._wake()
+        self._bell.ring()
         self._failed(error)
 
     def _has_work(self) -> bool:
@@ -297,18 +310,6 @@ class Pump:
             or self._slow_readers.due
             or self._errands
         )
-
-    async def _sleep(self) -> None:
-        """Until something is queued. Not an asyncio.Event: that asks for the running loop each time."""
-        self._sleeper = self._loop.create_future()
-        try:
-            await self._sleeper
-        finally:
-            self._sleeper = None
-
-    def _wake(self) -> None:
-        if self._sleeper is not None and not self._sleeper.done():
-            self._sleeper.set_result(None)
 
     async def _turn(self) -> None:
         afterwards, self._afterwards = self._afterwards, []
@@ -328,6 +329,7 @@ class Pump:
         if asks:
             await self._answers.give(asks)
         for errand in errands:
+            await self._integrate_shown()
             await errand(self._document)
         if not self._ahead:
             afterwards += self._afterwards

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collab.node.connections import ConnectionManager
     from collab.node.counters import Counters
     from collab.node.recorder import Recorder
+    from collab.room import Session
     from collab.store.port import UpdateLog
 
 
@@ -29,6 +30,8 @@ class RoomLimits:
     unsaved_bytes: int = 1024 * 1024
     unsaved_bytes_per_node: int = 64 * 1024 * 1024
     max_awareness_bytes: int = 8 * 1024
+    many_clients: int = 50_000
+    """A document in which so many have written is logged."""
     keep_alive_every: float = 10.0
     awareness_expires_after: float = 30.0
     show_plain_at_once: bool = True
@@ -60,3 +63,5 @@ class Surroundings:
     counters: Counters
     limits: RoomLimits
     heard_of: Callable[[str], None]
+    renew: Callable[[Session, bytes], None]
+    """Told of a token that a client sent for its session."""

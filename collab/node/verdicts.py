@@ -36,6 +36,7 @@ def sort(proposals: Sequence[Proposal], answer: Integration, counters: Counters)
     return Integrated(
         taken=tuple(taken),
         merged=answer.merged,
+        brought={proposals[index]: update for index, update in answer.brought.items()},
         waiting=tuple(waiting),
         repeated=tuple(repeated),
         structless=frozenset(structless),

@@ -60,10 +60,24 @@ class SyncStatus:
 
 
 @value()
+class Renewal:
+    """A client's new token, before the old one expires. Empty: it understands message 103, and wants to be asked."""
+
+    token: bytes
+
+
+@value()
+class TimeLeft:
+    """How long the session has, in whole seconds: the server's question for a `Renewal`, and its answer to one."""
+
+    seconds: int
+
+
+@value()
 class Unknown:
     """A message type this dialect does not know; counted, otherwise ignored."""
 
     type: int
 
 
-Message = SyncStep1 | SyncStep2 | Update | Awareness | QueryAwareness | SyncStatus | Unknown
+Message = SyncStep1 | SyncStep2 | Update | Awareness | QueryAwareness | SyncStatus | Renewal | TimeLeft | Unknown

@@ -67,6 +67,8 @@ class PeerDigest:
     """`AwarenessTable.digest` of the sender's own entries."""
     through: int
     """As in `PeerCommitted`."""
+    sequence: int
+    """Everything the sender said up to this number is in what it holds."""
 
 
 @value()
@@ -105,8 +107,9 @@ def pack(message: PeerMessage) -> bytes:
             return write_varuint(through) + _numbers(len(rows), *(number for row in rows for number in row))
         case PeerAwareness(entries):
             return _entries(entries)
-        case PeerDigest(digest, state_vector, presence, through):
-            return write_bytes(digest) + write_bytes(state_vector) + write_bytes(presence) + write_varuint(through)
+        case PeerDigest(digest, state_vector, presence, through, sequence):
+            held = write_bytes(digest) + write_bytes(state_vector) + write_bytes(presence)
+            return held + write_varuint(through) + write_varuint(sequence)
         case PeerAsk(digest, state_vector):
             return write_bytes(digest) + write_bytes(state_vector)
         case PeerAnswer(sequence, same, update, through, entries):
@@ -142,8 +145,9 @@ def read_digest(payload: bytes) -> PeerDigest:
     digest, position = read_bytes(payload, 0)
     state_vector, position = read_bytes(payload, position)
     presence, position = read_bytes(payload, position)
-    through, _ = read_varuint(payload, position)
-    return PeerDigest(digest, state_vector, presence, through)
+    through, position = read_varuint(payload, position)
+    sequence, _ = read_varuint(payload, position)
+    return PeerDigest(digest, state_vector, presence, through, sequence)
 
 
 def read_ask(payload: bytes) -> PeerAsk:

@@ -18,13 +18,14 @@ from collab.room.effects import (
     PublishAwareness,
     Receipt,
     Record,
+    Renew,
     Saved,
     Send,
     Withdraw,
 )
 from collab.room.foreign import Foreign, ForeignUpdate
 from collab.room.room import Room
-from collab.room.session import Grant, Identity, Session
+from collab.room.session import Identity, Role, Session
 
 __all__ = [
     "Answer",
@@ -35,7 +36,6 @@ __all__ = [
     "Effect",
     "Foreign",
     "ForeignUpdate",
-    "Grant",
     "Greet",
     "Identity",
     "Integrate",
@@ -45,6 +45,8 @@ __all__ = [
     "PublishAwareness",
     "Receipt",
     "Record",
+    "Renew",
+    "Role",
     "Room",
     "Saved",
     "Send",

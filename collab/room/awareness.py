@@ -141,6 +141,11 @@ class AwarenessTable:
         for client in forgotten:
             del self._entries[client]
 
+    @property
+    def changed(self) -> bool:
+        """Whether `take_changes` would give something."""
+        return bool(self._changed)
+
     def take_changes(self) -> tuple[tuple[AwarenessEntry, ...], Session | None]:
         """Entries changed since the last call, and the session that need not hear them (it said all of it)."""
         if not self._changed:

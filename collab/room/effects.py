@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import field
+
 from collab.errors import CloseCode
 from collab.protocol.messages import Message, Update
 from collab.protocol.peers import PeerEntry
@@ -30,7 +33,9 @@ class Integrated:
     taken: tuple[Proposal, ...] = ()
     """New to the document, those that wait for a dependency included; in order."""
     merged: bytes | None = None
-    """All of ``taken`` as one self-contained update; None exactly when ``taken`` is empty."""
+    """What ``taken`` brought as one self-contained update; None exactly when ``taken`` is empty."""
+    brought: Mapping[Proposal, bytes] = field(default_factory=dict)
+    """What those of ``taken`` brought that repeat something which the document held already."""
     waiting: tuple[Proposal, ...] = ()
     """Those of ``taken`` that wait for a dependency."""
     repeated: tuple[Proposal, ...] = ()
@@ -105,6 +110,8 @@ class Echo:
 
     message: Update
     authors: tuple[Session, ...]
+    may_wait: bool = False
+    """They wrote all of it, so it only confirms: it may go with what they are sent next."""
 
 
 @value()
@@ -144,6 +151,14 @@ class Saved:
 
 
 @value()
+class Renew:
+    """Verify the token a session's client sent, and tell it how long it may stay."""
+
+    session: Session
+    token: bytes
+
+
+@value()
 class Disconnect:
     """Close one session's connection."""
 
@@ -165,5 +180,6 @@ Effect = (
     | Withdraw
     | PublishAwareness
     | Saved
+    | Renew
     | Disconnect
 )

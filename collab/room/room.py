@@ -14,9 +14,11 @@ from collab.protocol.messages import (
     Awareness,
     Message,
     QueryAwareness,
+    Renewal,
     SyncStatus,
     SyncStep1,
     SyncStep2,
+    TimeLeft,
     Unknown,
     Update,
 )
@@ -37,11 +39,12 @@ from collab.room.effects import (
     PublishAwareness,
     Receipt,
     Record,
+    Renew,
     Saved,
     Send,
 )
 from collab.room.foreign import Foreign, ForeignUpdate
-from collab.room.session import Session
+from collab.room.session import Role, Session
 
 MAX_REFUSED_WRITES = 3
 """A reader's editor that still sends edits after this many is not listening: it is closed."""
@@ -98,6 +101,20 @@ class Room:
             self.awareness.leave(session, now)
         return []
 
+    def change_role(self, session: Session, role: Role) -> list[Effect]:
+        """Somebody here may more, or less, from now on (SPEC G6); what it sent before stays.
+
+        Whoever may write again is asked for what was refused meanwhile, which its editor still shows; what follows on
+        that is not called saved before the answer.
+        """
+        may_again = role.writes and not session.role.writes
+        session.role = role
+        if not may_again or session not in self.sessions:
+            return []
+        session.refused_writes = 0
+        session.synced = False
+        return [Greet(session)]
+
     # what they say
 
     def receive(self, session: Session, message: Message, now: float) -> list[Effect]:
@@ -117,7 +134,9 @@ class Room:
                 return self._write(session, update, now, answer_to_greeting=True)
             case QueryAwareness():
                 return [Send(session, Awareness(self.awareness.all()))]
-            case Unknown():
+            case Renewal(token):
+                return [Renew(session, token)]
+            case Unknown() | TimeLeft():
                 session.unknown_messages += 1
                 if session.unknown_messages > MAX_UNKNOWN_MESSAGES:
                     return [Disconnect(session, CloseCode.MALFORMED, "too many messages of unknown type")]
@@ -127,7 +146,7 @@ class Room:
         session.received += 1
         if answer_to_greeting:
             session.first_sync()
-        probe = not session.grant.writes
+        probe = not session.role.writes
         if probe and not answer_to_greeting and update != EMPTY_UPDATE:
             session.settled = session.received
             return self._refuse_reader(session)
@@ -145,7 +164,12 @@ class Room:
         """Fan out what is new, record it, and see that everything settles in order."""
         effects: list[Effect] = []
         unproven = frozenset(proposal.session for proposal in batch.waiting)
-        if batch.taken and batch.merged is not None:
+        if batch.brought:
+            # One by one: what one of them repeats, another session may have written and not have been told is saved.
+            for proposal in batch.taken:
+                brought = Update(batch.brought.get(proposal, proposal.update))
+                effects += self._taken((proposal,), brought, unproven, echo=Update(proposal.update))
+        elif batch.taken and batch.merged is not None:
             effects += self._taken(batch.taken, Update(batch.merged), unproven)
         for proposal in batch.waiting:
             proposal.session.expect_sync(Update(proposal.update))
@@ -154,13 +178,20 @@ class Room:
         effects += (Disconnect(proposal.session, code, detail) for proposal, code, detail in batch.refused)
         return effects
 
-    def _taken(self, taken: tuple[Proposal, ...], merged: Update, unproven: frozenset[Session]) -> Iterable[Effect]:
+    def _taken(
+        self,
+        taken: tuple[Proposal, ...],
+        merged: Update,
+        unproven: frozenset[Session],
+        *,
+        echo: Update | None = None,
+    ) -> Iterable[Effect]:
         authors = {proposal.session: None for proposal in taken}
         receipt = Receipt(
             updates=tuple((proposal.update, proposal.session.identity.subject) for proposal in taken),
             writes=tuple((proposal.session, proposal.number) for proposal in taken),
             arrived_at=taken[0].arrived_at,
-            echo=merged,
+            echo=echo or merged,
             unproven=unproven,
             after=self.foreign.newest,
         )
@@ -244,6 +275,13 @@ class Room:
         return effects
 
     def _confirm(self, receipt: Receipt) -> list[Effect]:
+        if len(receipt.writes) == 1 and not receipt.unproven:
+            session, number = receipt.writes[0]
+            if not (session.speaks_sync_status or session.held or session.unproven):  # nearly always: all it needs
+                session.settled = max(session.settled, number)
+                if receipt.echo is None or session not in self.sessions:
+                    return []
+                return [Echo(receipt.echo, (session,), may_wait=True)]
         authors: dict[Session, None] = {}
         for session, number in receipt.writes:
             session.settled = max(session.settled, number)
@@ -254,7 +292,8 @@ class Room:
             waited = [session for session in authors if not session.speaks_sync_status or session.held]
             confirmed = tuple(session for session in waited if session not in receipt.unproven)
             if confirmed:
-                effects.append(Echo(receipt.echo, confirmed))
+                alone = all(session is receipt.writes[0][0] for session, _ in receipt.writes)
+                effects.append(Echo(receipt.echo, confirmed, may_wait=alone))
             for session in waited:
                 if session in receipt.unproven:
                     effects += _others_updates(receipt, session)
@@ -262,7 +301,7 @@ class Room:
             effects += self._release(session, receipt)
             proved = session.take_proved()
             if not session.speaks_sync_status:
-                effects += (Echo(update, (session,)) for update in proved)
+                effects += (Echo(update, (session,), may_wait=True) for update in proved)
             effects += self._due_status(session)
         return effects
 

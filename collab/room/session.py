@@ -1,4 +1,4 @@
-"""One connection, one user, one grant: who is connected and what it still waits to see saved.
+"""One connection, one user, one role: who is connected and what it still waits to see saved.
 
 A session is plain state owned by its `Room`. Sockets and queues belong to `collab.node.outbox`.
 """
@@ -24,16 +24,24 @@ class Identity:
     """Display colour as #rrggbb; None lets the client choose."""
 
 
-class Grant(Enum):
-    """What a session may do with its document."""
+class Role(Enum):
+    """What somebody may do with a document. Each role may what those before it may."""
 
     READ = "read"
+    COMMENT = "comment"
+    """Reserved for comment threads: sees, and changes nothing of the document itself."""
     WRITE = "write"
+    ADMIN = "admin"
+    """Also says who else may."""
 
-    @property
-    def writes(self) -> bool:
-        """Whether updates from this session are taken."""
-        return self is Grant.WRITE
+    def __init__(self, name: str) -> None:
+        self.rank = len(type(self).__members__)
+        self.writes = name in {"write", "admin"}
+        """Whether updates are taken."""
+
+    def reaches(self, needed: Role) -> bool:
+        """Whether this role may everything that ``needed`` may."""
+        return self.rank >= needed.rank
 
 
 @dataclass(slots=True, eq=False)
@@ -46,7 +54,7 @@ class Session:
 
     id: str
     identity: Identity
-    grant: Grant
+    role: Role
     joined_at: float = 0.0
     """Monotonic seconds; set when it joins the room."""
     client: int | None = None

@@ -12,6 +12,7 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 
 from collab import __version__
@@ -20,13 +21,16 @@ from collab.engine.inline import InlineEngine
 from collab.engine.isolated import IsolatedEngine
 from collab.engine.process import ProcessOptions
 from collab.node import ConnectionLimits, Hub, HubLimits, RoomLimits
-from collab.server.auth import Origins, authenticator
-from collab.server.guard import BodyLimits, Rest
+from collab.server.addresses import trusted_hosts
+from collab.server.allowance import Rates
+from collab.server.auth import Origins, authenticator, contained, running
+from collab.server.guard import BodyLimits, Guard, Rest
 from collab.server.health import Health
+from collab.server.hosts import Hosts
 from collab.server.http import api
 from collab.server.metrics import Metrics
 from collab.server.page import page_routes
-from collab.server.websocket import YjsEndpoint
+from collab.server.websocket import EndpointLimits, YjsEndpoint
 from collab.settings import Settings
 from collab.store import SqlStore
 
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from fastapi import FastAPI
+    from starlette.types import ASGIApp
 
     from collab.bus import Bus
     from collab.engine.port import Engine
@@ -70,28 +75,36 @@ class Collab:
             bus=self.bus,
             limits=_limits(settings),
         )
-        authenticate, origins = authenticate or authenticator(settings), Origins.of(settings)
+        self._authenticate = authenticate or authenticator(settings)
+        authenticate, origins = contained(self._authenticate), Origins.of(settings)
         self.endpoint = YjsEndpoint(
-            self.hub,
-            authenticate,
-            origins,
-            outbox_bytes=settings.outbox_bytes,
-            max_frame_bytes=settings.max_frame_bytes,
+            self.hub, authenticate, origins, _endpoint_limits(settings), hosts=Hosts.of(settings)
         )
         """What ``app`` serves below /yjs; `collab serve` calls it without the layers around it."""
+        metrics = Metrics(self.hub.counters, refresh=self._refresh_gauges) if settings.metrics else None
+        self._health = Health(self.store, draining=lambda: self.hub.draining, clock=time.monotonic, metrics=metrics)
         self.app = self._application(authenticate, origins)
 
     def _application(self, authenticate: Authenticate, origins: Origins) -> FastAPI:
-        settings, hub = self.settings, self.hub
-        limits = BodyLimits(usual=settings.max_body_bytes, content=settings.max_import_bytes)
-        app = api(Rest(hub, authenticate, origins), version=__version__, limits=limits, lifespan=self.lifespan)
-        metrics = Metrics(hub.counters, refresh=self._refresh_gauges) if settings.metrics else None
-        health = Health(self.store, draining=lambda: hub.draining, clock=time.monotonic, metrics=metrics)
-        app.router.routes.extend(health.routes())
+        settings = self.settings
+        app = api(
+            Rest(self.hub, authenticate, origins, token_in_url=settings.token_in_url),
+            version=__version__,
+            limits=BodyLimits(usual=settings.max_body_bytes, content=settings.max_import_bytes),
+            lifespan=self.lifespan,
+            hosts=Hosts.of(settings),
+            https=settings.is_https,
+            openapi=settings.openapi,
+        )
+        app.router.routes.extend(self._health.routes(metrics=settings.metrics_port is None))
         app.router.routes.append(WebSocketRoute("/yjs/{document}", self.endpoint))
         if settings.serve_page:
-            app.router.routes.extend(page_routes())
+            app.router.routes.extend(page_routes(public_url=settings.public_url))
         return app
+
+    def machine_app(self) -> ASGIApp:
+        """What `metrics_port` serves: health and metrics, to machines, under any name."""
+        return Guard(Starlette(routes=self._health.routes()), hosts=Hosts())
 
     def _refresh_gauges(self) -> None:
         counters = self.hub.counters
@@ -115,7 +128,8 @@ class Collab:
             await self.bus.start()
             self.hub.start()
             try:
-                yield
+                async with running(self._authenticate):
+                    yield
             finally:
                 await self.drain()
                 await self.hub.close()
@@ -129,10 +143,29 @@ class Collab:
         return await self.hub.drain(self.settings.drain_timeout_s)
 
 
+def _endpoint_limits(settings: Settings) -> EndpointLimits:
+    return EndpointLimits(
+        outbox_bytes=settings.outbox_bytes,
+        max_frame_bytes=settings.max_frame_bytes,
+        rates=Rates(
+            messages_per_s=settings.messages_per_s,
+            burst_messages=settings.burst_messages,
+            bytes_per_s=settings.bytes_per_s,
+            burst_bytes=settings.burst_bytes,
+        ),
+        authentication_s=settings.authentication_s,
+        token_in_url=settings.token_in_url,
+        refusals_per_minute=settings.max_refusals_per_address,
+        proxies=trusted_hosts(settings.trusted_proxies),
+    )
+
+
 def _engine(settings: Settings) -> Engine:
     if settings.engine == "inline":
-        return InlineEngine()
-    options = ProcessOptions(memory_bytes=settings.engine_memory_mib << 20)
+        return InlineEngine(max_document_bytes=settings.max_document_bytes)
+    options = ProcessOptions(
+        memory_bytes=settings.engine_memory_mib << 20, max_document_bytes=settings.max_document_bytes
+    )
     return IsolatedEngine(options=options, live_deadline_s=settings.engine_deadline_s)
 
 
@@ -151,12 +184,17 @@ def _bus(settings: Settings, node: str) -> Bus:
 
 def _limits(settings: Settings) -> HubLimits:
     return HubLimits(
-        connections=ConnectionLimits(per_node=settings.max_sessions, per_room=settings.max_sessions_per_room),
+        connections=ConnectionLimits(
+            per_node=settings.max_sessions,
+            per_room=settings.max_sessions_per_room,
+            per_user=settings.max_sessions_per_user,
+        ),
         room=RoomLimits(
             show_plain_at_once=settings.isolation == "fast",
             unsaved_bytes=settings.unsaved_bytes_per_room,
             unsaved_bytes_per_node=settings.unsaved_bytes,
             max_awareness_bytes=settings.max_awareness_bytes,
+            many_clients=settings.many_clients,
             keep_alive_every=settings.keep_alive_s,
             awareness_expires_after=settings.awareness_expiry_s,
         ),

@@ -38,6 +38,8 @@ class AsgiConnection:
         self._wake = asyncio.Event()
         self._readable = asyncio.Event()
         self._readable.set()
+        self._held = False
+        self._resting: asyncio.TimerHandle | None = None
         self._listener: Listener | None = None
 
     async def accept(self, subprotocol: str | None) -> None:
@@ -75,11 +77,25 @@ class AsgiConnection:
 
     def pause_reading(self) -> None:
         """Receive nothing more."""
+        self._held = True
         self._readable.clear()
 
     def resume_reading(self) -> None:
         """Receive on."""
-        self._readable.set()
+        self._held = False
+        if self._resting is None:
+            self._readable.set()
+
+    def rest(self, seconds: float) -> None:
+        """Receive nothing for so long."""
+        if self._resting is None and self.closed_with is None:
+            self._resting = asyncio.get_running_loop().call_later(seconds, self._rested)
+            self._readable.clear()
+
+    def _rested(self) -> None:
+        self._resting = None
+        if not self._held:
+            self._readable.set()
 
     async def serve(self, listener: Listener) -> None:
         """Pass messages on; returns when the client or `close` has ended it."""
@@ -94,6 +110,8 @@ class AsgiConnection:
             for result in await asyncio.gather(reader, writer, return_exceptions=True):
                 if isinstance(result, Exception):
                     log.debug("websocket_ended", error=str(result))
+            if self._resting is not None:
+                self._resting.cancel()
             listener.on_ended()
 
     async def _read(self, listener: Listener) -> None:

@@ -22,6 +22,10 @@ class Listener(Protocol):
         """A whole binary message."""
         ...
 
+    def on_short(self) -> None:
+        """A short frame that is no message: a ping, a pong, a small piece of a message."""
+        ...
+
     def on_text(self) -> None:
         """A text message, which no dialect has."""
         ...
@@ -45,6 +49,10 @@ class ServedConnection(Connection, Protocol):
     @property
     def closed_with(self) -> CloseCode | None:
         """The code this side closed it with, if it did."""
+        ...
+
+    def rest(self, seconds: float) -> None:
+        """Read nothing for so long; `pause_reading` and `resume_reading` go their own way meanwhile."""
         ...
 
     async def serve(self, listener: Listener) -> None:

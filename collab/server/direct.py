@@ -20,6 +20,8 @@ from websockets.utils import accept_key
 from collab.server.rare_frames import RareFrames
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starlette.responses import Response
     from uvicorn.server import ServerState
 
@@ -59,6 +61,14 @@ def server_frame(payload: bytes, first: int = BINARY) -> bytes:
     return frame_head(len(payload), first) + payload
 
 
+def last_response(response: Response, default_headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """``response`` as bytes, the last of its connection."""
+    phrase = HTTPStatus(response.status_code).phrase
+    headers = (*default_headers, *response.raw_headers, (b"connection", b"close"))
+    lines = [f"HTTP/1.1 {response.status_code} {phrase}".encode(), *(b": ".join(header) for header in headers)]
+    return b"\r\n".join((*lines, b"", bytes(response.body)))
+
+
 OUR_PING = server_frame(STAMP, PING)
 NO_PONG = server_frame(Close(1011, "keepalive ping timeout").serialize(), CLOSE)
 SERVER_GOES = server_frame(Close(1012, "").serialize(), CLOSE)
@@ -89,6 +99,8 @@ class DirectProtocol(asyncio.Protocol):
         "_needed",
         "_pong_due",
         "_rare",
+        "_resting",
+        "_rests",
         "_state",
         "_tail",
         "_terms",
@@ -113,6 +125,10 @@ class DirectProtocol(asyncio.Protocol):
         self._tail = bytearray()
         self._needed = 0
         self._held = False
+        self._resting: asyncio.TimerHandle | None = None
+        """Ends a time in which nothing is read because the client has sent more than it may."""
+        self._rests = False
+        """Whether there was such a time since the last ping: its answer may still wait to be read."""
         self._ended = False
         self._timer: asyncio.TimerHandle | None = None
         """Of the next ping, of the answer to the last, or of the answer to our goodbye."""
@@ -141,10 +157,7 @@ class DirectProtocol(asyncio.Protocol):
 
     async def refuse(self, response: Response) -> None:
         """Answer the upgrade request with an ordinary response, and end the connection."""
-        phrase = HTTPStatus(response.status_code).phrase
-        headers = (*self._state.default_headers, *response.raw_headers, (b"connection", b"close"))
-        lines = [f"HTTP/1.1 {response.status_code} {phrase}".encode(), *(b": ".join(header) for header in headers)]
-        self._transport.write(b"\r\n".join((*lines, b"", bytes(response.body))))
+        self._transport.write(last_response(response, self._state.default_headers))
         self._transport.close()
 
     # the connection, as the node sees it
@@ -177,6 +190,7 @@ class DirectProtocol(asyncio.Protocol):
             return
         self.closed_with = code
         self._say_goodbye(server_frame(Close(code.code, code.reason).serialize(), CLOSE))
+        self._rested()
         self.resume_reading()
 
     def _say_goodbye(self, frame: bytes) -> None:
@@ -190,13 +204,35 @@ class DirectProtocol(asyncio.Protocol):
         """Take nothing more from the socket."""
         if not self._held and not self._transport.is_closing():
             self._held = True
-            self._transport.pause_reading()
+            if self._resting is None:
+                self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Read on."""
         if self._held and not self._transport.is_closing():
             self._held = False
-            self._transport.resume_reading()
+            if self._resting is None:
+                self._transport.resume_reading()
+
+    def rest(self, seconds: float) -> None:
+        """Take nothing more from the socket for so long, nor from what was read of it already."""
+        if self._resting is None and not self.close_sent and not self._transport.is_closing():
+            self._rests = True
+            self._resting = self._loop.call_later(seconds, self._read_on)
+            if not self._held:
+                self._transport.pause_reading()
+
+    def _read_on(self) -> None:
+        self._rested()
+        if self._listener is not None and self._tail:
+            self._read(b"")
+
+    def _rested(self) -> None:
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+            if not self._held and not self._transport.is_closing():
+                self._transport.resume_reading()
 
     async def serve(self, listener: Listener) -> None:
         """Hand every message to ``listener`` as it comes, then the end. Returns at once: nothing here needs a task."""
@@ -236,9 +272,10 @@ class DirectProtocol(asyncio.Protocol):
         """The socket is gone. Lets go of whoever listens: that is a cycle, and the collector comes rarely."""
         self._ended = True
         _connections(self._state).discard(self)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._resting):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._resting = None
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.on_ended()
@@ -290,10 +327,14 @@ class DirectProtocol(asyncio.Protocol):
                 if self._transport.is_closing():
                     return
             position = after
+            if self._resting is not None:
+                break
         self._tail += data[position:]
 
     def _read_other(self, frame: bytes) -> None:
         short = len(frame) <= SHORT_BYTES
+        if short and self._listener is not None:
+            self._listener.on_short()
         if frame[0] == PONG and short:
             if self._pong_due and not self.close_sent:
                 self._ping_later()
@@ -326,6 +367,7 @@ class DirectProtocol(asyncio.Protocol):
     def _ping(self) -> None:
         self._transport.write(OUR_PING)
         self._pong_due = True
+        self._rests = self._resting is not None
         self._later(self._terms.pong_within, self._no_pong)
 
     def _no_pong(self) -> None:
@@ -333,7 +375,7 @@ class DirectProtocol(asyncio.Protocol):
 
         While this side does not read, no pong can come and its absence says nothing: ask again later.
         """
-        if self._held:
+        if self._held or self._rests:
             self._ping_later()
             return
         self._transport.write(NO_PONG)

@@ -11,17 +11,20 @@ from __future__ import annotations
 
 import base64
 import binascii
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import structlog
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.utils import is_ssl
 
 from collab.errors import Misuse
-from collab.server.direct import EXTENSION, DirectProtocol, Terms
+from collab.server.direct import EXTENSION, DirectProtocol, Terms, last_response
+from collab.server.problems import phrase, problem
+from collab.server.request_head import MAX_HEAD_BYTES, MAX_HEADERS, MAX_LINE_BYTES, TOO_LARGE, Objection, objection
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,10 +34,18 @@ if TYPE_CHECKING:
 
 PREFIX = b"/yjs/"
 KEY_BYTES = 16
-MAX_HEADERS, MAX_LINE_BYTES = 128, 8192
-"""What the `websockets` library takes; it refuses more with the proper status."""
+
+TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds a client may take to send the parts of a request, however busily it sends them."""
+
+    head: float = 10.0
+    body: float = 120.0
 
 
 class FrontProtocol(HttpToolsProtocol):
@@ -43,7 +54,15 @@ class FrontProtocol(HttpToolsProtocol):
     endpoint: ASGIApp
     """Serves the extension `EXTENSION`, and calls neither ``receive`` nor ``send``."""
     somebody_came: Callable[[], None]
+    timed_out: Callable[[], None]
     terms: Terms
+    deadlines: Deadlines
+
+    _deadline: asyncio.TimerHandle | None = None
+    """When the head, or the body, of the request that is being read has to be whole. Nothing the client sends moves it:
+    who sends a byte a second would otherwise keep a connection for ever (faults matrix A08)."""
+    _reading = False
+    """Whether the head of a request has been read, and not the end of its body."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection was accepted. As uvicorn does it, without two socket objects made to ask for addresses."""
@@ -54,9 +73,85 @@ class FrontProtocol(HttpToolsProtocol):
         self.server = _address(transport.get_extra_info("sockname"))
         self.client = _address(transport.get_extra_info("peername"))
         self.scheme = "https" if is_ssl(transport) else "http"
+        self._head_bytes = 0
+        """Of a head under way; negative while there is none."""
+        self._objection: Objection | None = None
+        self._finish_within(self.deadlines.head)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a request: from the first one on, its head has a deadline and a bound. uvicorn would gather a head
+        without an end for as long as it comes.
+        """
+        if self._deadline is None and not self._reading:
+            self._finish_within(self.deadlines.head)
+        began_before = self._head_bytes >= 0
+        super().data_received(data)
+        if began_before and self._head_bytes >= 0 and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._objection = TOO_LARGE
+                self.send_400_response("")
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._head_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        """Its head has been read. What is raised here ends the parsing, and `send_400_response` is called."""
+        self._head_bytes = -1
+        upgrade = bool(self.parser.should_upgrade()) and self._should_upgrade()
+        self._objection = objection(self.parser.get_http_version(), self.url, self.headers, upgrade=upgrade)
+        if self._objection is not None:
+            raise ValueError(self._objection.sentence)
+        self._reading = True
+        self._finish_within(self.deadlines.body)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """A request is whole."""
+        self._reading = False
+        self._stop_waiting()
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Say what was wrong, in the form of every other refusal, and hang up."""
+        status, sentence = self._objection or Objection(400, "This is not HTTP.")
+        code = phrase(status).lower().replace(" ", "_")
+        self.transport.write(last_response(problem(status, code, sentence), self.server_state.default_headers))
+        self.transport.close()
+
+    def _finish_within(self, seconds: float) -> None:
+        self._stop_waiting()
+        self._deadline = self.loop.call_later(seconds, self._time_out)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _time_out(self) -> None:
+        """Cut off whoever is this slow, with a word of why unless something else was said already."""
+        self._deadline = None
+        cycle: RequestResponseCycle | None = self.cycle
+        if not self._reading and cycle is not None and not cycle.response_complete:
+            self._finish_within(self.deadlines.head)  # of the next request, while this side is the slow one
+            return
+        type(self).timed_out()
+        if self._reading and cycle is not None and cycle.response_started:
+            self.transport.abort()
+        else:
+            self.transport.write(TOO_SLOW)
+            self.transport.close()
 
     def handle_websocket_upgrade(self) -> None:
         """An upgrade request has been read."""
+        self._stop_waiting()
         key = websocket_key(self.headers) if self.scope["method"] == "GET" else None
         document = document_of(self.url)
         if key is None or document is None:
@@ -94,15 +189,25 @@ class FrontProtocol(HttpToolsProtocol):
 
 
 def front(
-    endpoint: ASGIApp, *, somebody_came: Callable[[], None], terms: Terms, trusted: list[str] | str
+    endpoint: ASGIApp,
+    *,
+    somebody_came: Callable[[], None],
+    timed_out: Callable[[], None],
+    terms: Terms,
+    deadlines: Deadlines,
+    trusted: list[str] | str,
 ) -> type[FrontProtocol]:
-    """`FrontProtocol` for ``uvicorn.Config(http=...)``.
-
-    ``somebody_came`` is called for every connection; ``trusted`` are the proxies whose `X-Forwarded-*` are believed, as
-    uvicorn believes them for REST.
+    """``somebody_came`` is called for every connection, ``timed_out`` for every missed deadline; ``trusted`` are the
+    proxies whose `X-Forwarded-*` are believed, as uvicorn believes them for REST.
     """
     behind_proxy: Any = ProxyHeadersMiddleware(endpoint, trusted_hosts=trusted)  # type: ignore[arg-type]
-    members = {"endpoint": staticmethod(behind_proxy), "somebody_came": staticmethod(somebody_came), "terms": terms}
+    members = {
+        "endpoint": staticmethod(behind_proxy),
+        "somebody_came": staticmethod(somebody_came),
+        "timed_out": staticmethod(timed_out),
+        "terms": terms,
+        "deadlines": deadlines,
+    }
     return type("BoundFrontProtocol", (FrontProtocol,), members)
 
 

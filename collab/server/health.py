@@ -1,4 +1,5 @@
-"""The routes that machines ask: alive, ready, metrics. They are open to whoever can reach the port.
+"""The routes that machines ask: alive, ready, metrics. They are open to whoever can reach the port, so metrics can
+have a port of their own.
 
 `/livez` depends on nothing but this process, so an outage of the database never makes an orchestrator restart nodes
 that hold unsaved edits.
@@ -43,10 +44,10 @@ class Health:
         self._checked: tuple[float, StoreStatus] | None = None
         self._checking = asyncio.Lock()
 
-    def routes(self) -> list[Route]:
-        """/livez, /readyz, and /metrics when there are any."""
+    def routes(self, *, metrics: bool = True) -> list[Route]:
+        """/livez, /readyz, and /metrics when there are any and ``metrics`` does not leave them out."""
         routes = [Route("/livez", self.livez), Route("/readyz", self.readyz)]
-        return routes if self._metrics is None else [*routes, Route("/metrics", self.metrics)]
+        return [*routes, Route("/metrics", self.metrics)] if metrics and self._metrics is not None else routes
 
     async def livez(self, _: Request) -> Response:
         """200 while the event loop turns."""

@@ -14,7 +14,8 @@ from fastapi.openapi.utils import get_openapi
 from starlette.middleware.cors import CORSMiddleware
 
 from collab.server import problems
-from collab.server.guard import BodyLimits, Guard
+from collab.server.guard import REQUEST_ID, Bodies, BodyLimits, Guard
+from collab.server.hosts import Hosts
 from collab.server.jobs import Jobs
 from collab.server.rest import routers
 
@@ -27,27 +28,36 @@ _DESCRIPTION = """Documents that are edited together, their content and their sn
 
 Every write answers after it is committed. Reads show what is committed, so every node answers the same. Errors are
 `application/problem+json` (RFC 9457); `code` tells them apart. With `auth=jwt`, send the token as
-`Authorization: Bearer`; reading needs a read grant for the document, changing a write grant.
+`Authorization: Bearer`; reading needs the role read for the document, changing the role write.
 """
 _TAGS = [
     {"name": "documents", "description": "Create, find, describe and delete documents."},
     {"name": "content", "description": "What is in a document, in five formats, and updates from programs."},
     {"name": "snapshots", "description": "Labelled versions that are kept until deleted."},
+    {"name": "access", "description": "Who may do what with a document, and who did."},
     {"name": "presence", "description": "Who is connected to a document, and sending people away."},
 ]
 
 
 def api(
-    rest: Rest, *, version: str, limits: BodyLimits | None = None, lifespan: Lifespan[FastAPI] | None = None
+    rest: Rest,
+    *,
+    version: str,
+    limits: BodyLimits | None = None,
+    lifespan: Lifespan[FastAPI] | None = None,
+    hosts: Hosts | None = None,
+    https: bool = False,
+    openapi: bool = True,
 ) -> FastAPI:
-    """The application with every REST route. Its OpenAPI is at /openapi.json; pages that would load scripts from
-    elsewhere to show it are off.
+    """The application with every REST route. Its OpenAPI is at /openapi.json unless ``openapi`` is off; pages that
+    would load scripts from elsewhere to show it are always off. ``hosts`` and ``https`` are `Guard`'s.
     """
     app = FastAPI(
         title="collab",
         version=version,
         description=_DESCRIPTION,
         openapi_tags=_TAGS,
+        openapi_url="/openapi.json" if openapi else None,
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
@@ -58,16 +68,19 @@ def api(
     problems.install(app)
     for router in routers:
         app.include_router(router)
-    app.add_middleware(Guard, limits=limits or BodyLimits())
+    app.add_middleware(Bodies, limits=limits or BodyLimits())
     if rest.origins.allowed:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=sorted(rest.origins.allowed),
-            allow_methods=["GET", "POST", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "If-None-Match"],
-            expose_headers=["ETag", "Location", "Retry-After"],
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "If-None-Match", REQUEST_ID],
+            expose_headers=["ETag", "Location", "Retry-After", REQUEST_ID],
             max_age=600,
         )
+    # Added last, so around the others: a preflight is guarded too, and what is refused inside can be read by a page
+    # that may read answers.
+    app.add_middleware(Guard, hosts=hosts or Hosts(), https=https)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 

@@ -55,6 +55,7 @@ _TOTALS = {
     "bus_reconnects": "Times the bus was lost and found again.",
     "adopted": "Updates of other nodes written to the log here.",
     "followed": "Updates read from the log because nobody told of them.",
+    "audit_dropped": "Joins and exports missing from the audit log, since the database was away for too long.",
     "damage": "Snapshots and rows passed over because their checksum failed.",
 }
 _KINDS = {
@@ -62,6 +63,10 @@ _KINDS = {
     "updates": ("verdict", "Updates by what the engine said of them."),
     "closes": ("code", "WebSockets closed by this server, by close code."),
     "denials": ("status", "WebSocket upgrades refused, by HTTP status."),
+    "limits": (
+        "limit",
+        "Times a limit was met: a session read more slowly, a request refused, a document grown large.",
+    ),
     "resyncs": ("cause", "Questions to other nodes for what is missing here, by what raised the doubt."),
 }
 

@@ -29,14 +29,22 @@ NOT_BUILT: Final = (
 )
 _YEAR_S: Final = 31_536_000
 _WORTH_COMPRESSING: Final = ("text/", "image/svg+xml", "application/json")
-# `connect-src 'self'` covers the WebSocket of the same origin too (CSP level 3).
-_CSP: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; "
-    "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
-    "object-src 'none'"
-)
-HEADERS: Final[Mapping[str, str]] = {
-    "Content-Security-Policy": _CSP,
+_CSP: Final = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "img-src": "'self' data: blob:",
+    "font-src": "'self'",
+    "connect-src": "'self'",
+    "manifest-src": "'self'",
+    "base-uri": "'none'",
+    "form-action": "'self'",
+    "frame-ancestors": "'none'",
+    "object-src": "'none'",
+    "require-trusted-types-for": "'script'",
+    "trusted-types": "ProseMirrorClipboard",
+}
+_HEADERS: Final[Mapping[str, str]] = {
     "X-Content-Type-Options": "nosniff",
     # Names of documents live in addresses, and knowing one can be all it takes to read it.
     "Referrer-Policy": "no-referrer",
@@ -59,33 +67,41 @@ def page_folder() -> Path | None:
     return next((folder for folder in FOLDERS if (folder / "index.html").is_file()), None)
 
 
-def page_routes(folder: Path | None = None) -> list[Route]:
+def page_routes(folder: Path | None = None, *, public_url: str | None = None) -> list[Route]:
     """Routes for `/`, `/d/{name}` and the files they load; ``folder`` defaults to `page_folder()`.
 
     The list and every document are the same HTML, which asks REST what to show. Without a built page the two
-    addresses answer 503 with a sentence saying what to run.
+    addresses answer 503 with a sentence saying what to run. ``public_url`` is where browsers find all of it.
     """
-    folder = folder or page_folder()
+    folder, safe = folder or page_folder(), {**_HEADERS, "Content-Security-Policy": _policy(public_url)}
     if folder is None:
-        return [Route("/", _not_built), Route("/d/{name}", _not_built)]
+
+        async def not_built(_: Request) -> Response:
+            return PlainTextResponse(NOT_BUILT, status_code=503, headers={**safe, "Cache-Control": "no-store"})
+
+        return [Route("/", not_built), Route("/d/{name}", not_built)]
     files = {path.relative_to(folder).as_posix(): _read(path, folder) for path in folder.rglob("*") if path.is_file()}
     index = files.pop("index.html")
 
     async def show(request: Request) -> Response:
-        return _respond(request, index)
+        return _respond(request, index, safe)
 
     async def load(request: Request) -> Response:
-        return _respond(request, files[request.url.path.removeprefix(request.scope.get("root_path", "")).lstrip("/")])
+        path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+        return _respond(request, files[path.lstrip("/")], safe)
 
     return [Route("/", show), Route("/d/{name}", show), *(Route(f"/{name}", load) for name in sorted(files))]
 
 
-async def _not_built(_: Request) -> Response:
-    return PlainTextResponse(NOT_BUILT, status_code=503, headers={**HEADERS, "Cache-Control": "no-store"})
+def _policy(public_url: str | None) -> str:
+    # 'self' covers the WebSocket of the same origin too, but not in every browser that is still around (CSP level 2).
+    socket = ("ws" + "/".join(public_url.lower().split("/")[:3]).removeprefix("http"),) if public_url else ()
+    rules = {**_CSP, "connect-src": " ".join((_CSP["connect-src"], *socket))}
+    return "; ".join(f"{directive} {value}" for directive, value in rules.items())
 
 
-def _respond(request: Request, file: _File) -> Response:
-    headers = {**HEADERS, "Cache-Control": file.cache, "Vary": "Accept-Encoding"}
+def _respond(request: Request, file: _File, safe: Mapping[str, str]) -> Response:
+    headers = {**safe, "Cache-Control": file.cache, "Vary": "Accept-Encoding"}
     if file.compressed is not None and "gzip" in request.headers.get("accept-encoding", ""):
         return Response(file.compressed, media_type=file.media_type, headers={**headers, "Content-Encoding": "gzip"})
     return Response(file.body, media_type=file.media_type, headers=headers)

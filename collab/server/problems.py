@@ -41,6 +41,7 @@ _STATUS: tuple[tuple[type[CollabError], int], ...] = (
     (errors.Forbidden, 403),
     (errors.DocumentMissing, 404),
     (errors.SnapshotMissing, 404),
+    (errors.LinkMissing, 404),
     (errors.DocumentExists, 409),
     (errors.DocumentDeleted, 410),
     (errors.DocumentTooLarge, 413),
@@ -53,6 +54,7 @@ _STATUS: tuple[tuple[type[CollabError], int], ...] = (
 _DETAIL: dict[type[CollabError], str] = {
     errors.DocumentMissing: "There is no document of this name.",
     errors.SnapshotMissing: "The document has no readable snapshot of this number.",
+    errors.LinkMissing: "The document has no link of this number.",
     errors.DocumentExists: "A document of this name is there already, or was and is deleted; names are never reused.",
     errors.DocumentDeleted: "The document was deleted.",
     errors.DocumentTooLarge: "The document would become larger than documents may be.",
@@ -61,6 +63,7 @@ _DETAIL: dict[type[CollabError], str] = {
     errors.EngineDied: "The engine stopped during this work. Try again.",
     errors.Draining: "This node is shutting down. Try again on another.",
     errors.Overloaded: "There is too much to do right now. Try again.",
+    errors.DeadlinePassed: "This took too long. Try again.",
 }
 
 
@@ -102,7 +105,8 @@ def problem(
         body.model_dump(mode="json", exclude_none=True),
         status,
         media_type=MEDIA_TYPE,
-        headers={"Cache-Control": "no-store", **(headers or {})},
+        # A refused upgrade passes no middleware that would add these.
+        headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **(headers or {})},
     )
 
 

@@ -14,10 +14,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from collab.server.app import Collab
 from collab.server.direct import Terms
-from collab.server.front import front
+from collab.server.front import Deadlines, front
 from collab.server.logs import set_up
 
 if TYPE_CHECKING:
@@ -29,12 +30,29 @@ LARGE_BUFFER_BYTES = 256 * 1024
 
 
 class DrainingServer(uvicorn.Server):
-    """A uvicorn server that drains its node before it closes anything."""
+    """A uvicorn server that drains its node before it closes anything, and answers machines meanwhile."""
 
     def __init__(self, config: uvicorn.Config, node: Collab) -> None:
         super().__init__(config)
         self._node = node
         self.saved = True
+        self.machine_port: int | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take `metrics_port` first, so that a port in use is found before anything is opened."""
+        port = self._node.settings.metrics_port
+        if port is None:
+            await super().startup(sockets)
+            return
+        config = _machine_config(self._node, port)
+        listening = config.bind_socket()
+        self.machine_port = listening.getsockname()[1]
+        await super().startup(sockets)
+        loop = asyncio.get_running_loop()
+        self.servers.append(await loop.create_server(lambda: self._for_machines(config), sock=listening))
+
+    def _for_machines(self, config: uvicorn.Config) -> HttpToolsProtocol:
+        return HttpToolsProtocol(config=config, server_state=self.server_state, app_state={})
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Save, say goodbye, then do what uvicorn does. A second signal cuts the waiting short."""
@@ -95,17 +113,28 @@ def _config(node: Collab) -> uvicorn.Config:
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=5,
+        forwarded_allow_ips=list(settings.trusted_proxies),
     )
     config.http = front(
         node.endpoint,
         somebody_came=node.hub.door.somebody_came,
+        timed_out=lambda: node.hub.counters.limits.add("request"),
         terms=Terms(
             max_frame_bytes=settings.max_frame_bytes,
             outbox_bytes=settings.outbox_bytes,
             bytes_before_served=settings.max_frame_bytes_before_auth,
         ),
-        trusted=config.forwarded_allow_ips,
+        deadlines=Deadlines(head=settings.request_head_s, body=settings.request_body_s),
+        trusted=list(settings.trusted_proxies),
     )
+    return config
+
+
+def _machine_config(node: Collab, port: int) -> uvicorn.Config:
+    config = uvicorn.Config(
+        node.machine_app(), host=node.settings.host, port=port, access_log=False, log_config=None, server_header=False
+    )
+    config.load()
     return config
 
 

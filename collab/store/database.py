@@ -105,6 +105,15 @@ ORDER BY sized.id, sized.seq
 """  # noqa: S608
 """For `Database.tails`: first the sizes are added up, then only the bytes that are wanted are read."""
 
+ROLES = """
+WITH given (name, subject) AS ({given})
+SELECT name, given.subject, role
+FROM given JOIN documents USING (name)
+JOIN grants ON grants.document_id = documents.id AND grants.subject = given.subject
+WHERE deleted_at IS NULL
+"""
+"""For `Database.roles`."""
+
 
 class Uncertain(Exception):
     """Some entry of an append is stored already, or may be: its connection broke before the answer came."""
@@ -179,6 +188,10 @@ class Database(ABC):
         (name, last_seq, seq, bytes, sha256, node, number), by document and in order, up to the one with which
         ``limit_bytes`` are reached. A document of whose rows none is left is one row without a seq.
         """
+
+    @abstractmethod
+    async def roles(self, connection: AsyncConnection, asked: Collection[tuple[str, str]]) -> Iterable[Row[Any]]:
+        """Name, subject and role of each pair of document and subject that has one."""
 
     async def schema(self) -> Found:
         """What the schema is, and whether this version of collab can use it."""

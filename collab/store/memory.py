@@ -7,13 +7,20 @@ each call is one transaction. Rows carry checksums too, so that damage can be tr
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import count
 from typing import Any
 
-from collab.errors import DocumentDeleted, DocumentExists, DocumentMissing, Misuse, SnapshotMissing, StoreUnavailable
+from collab.errors import DocumentExists, DocumentMissing, SnapshotMissing
 from collab.store import rules
+from collab.store.memory_access import (
+    MemoryAccessChanges,
+    MemoryAudit,
+    MemoryGrants,
+    MemoryLinks,
+    MemoryRevocations,
+    MemoryTickets,
+)
+from collab.store.memory_shelf import Fold, Shelf, Version
 from collab.store.port import (
     ROW_WAIT_S,
     Appended,
@@ -28,126 +35,23 @@ from collab.store.port import (
     StoreStatus,
     Tail,
 )
-from collab.store.rules import Coverage
-
-
-@dataclass(slots=True)
-class _Row:
-    update: bytes
-    checksum: bytes
-    key: tuple[str, int]
-
-
-@dataclass(slots=True)
-class _Fold:
-    update: bytes
-    state_vector: bytes
-    checksum: bytes
-    coverage: Coverage
-
-
-@dataclass(slots=True)
-class _Version:
-    snapshot: Snapshot
-    update: bytes
-    checksum: bytes
-
-
-@dataclass(slots=True)
-class _Record:
-    name: str
-    created_at: datetime
-    updated_at: datetime
-    title: str | None = None
-    meta: dict[str, Any] = field(default_factory=dict)
-    deleted_at: datetime | None = None
-    last_seq: int = 0
-    rows: dict[int, _Row] = field(default_factory=dict)
-    folds: dict[int, _Fold] = field(default_factory=dict)
-    versions: dict[int, _Version] = field(default_factory=dict)
-
-    def newest_good_fold(self) -> tuple[int | None, Coverage, list[str]]:
-        damage: list[str] = []
-        for number, fold in reversed(self.folds.items()):
-            if rules.checksum(self.name, fold.update) == fold.checksum:
-                return number, fold.coverage, damage
-            damage.append(rules.snapshot_damage(number))
-        return None, rules.NOTHING_COVERED, damage
-
-    def tail_rows(self, after: int, limit: int) -> list[rules.TailRow]:
-        found: list[rules.TailRow] = []
-        for seq in range(after + 1, min(self.last_seq, after + rules.TAIL_ROWS) + 1):
-            row = self.rows.get(seq)
-            if row is not None and limit > 0:
-                found.append(rules.TailRow(seq, row.update, row.checksum, *row.key))
-                limit -= found[-1].size
-        return found
-
-    def as_document(self) -> Document:
-        newest = self.folds[max(self.folds)] if self.folds else None
-        coverage = newest.coverage if newest else rules.NOTHING_COVERED
-        size = sum(len(row.update) for seq, row in self.rows.items() if not coverage.covers(seq))
-        size += len(newest.update) if newest else 0
-        return Document(
-            self.name, self.title, dict(self.meta), self.created_at, self.updated_at, bytes=size, seq=self.last_seq
-        )
-
-
-class _Shelf:
-    """All records, and the questions every port asks of them."""
-
-    def __init__(self, clock: rules.Clock) -> None:
-        self.clock = clock
-        self.records: dict[str, _Record] = {}
-        self.keys: dict[tuple[str, int], bytes] = {}
-        self.ids = count(1)
-        self.closed = False
-
-    def check_open(self) -> None:
-        if self.closed:
-            raise StoreUnavailable("the memory store is closed")
-
-    def find(self, name: str) -> _Record | None:
-        self.check_open()
-        record = self.records.get(name)
-        if record is not None and record.deleted_at is not None:
-            raise DocumentDeleted(name)
-        return record
-
-    def need(self, name: str) -> _Record:
-        record = self.find(name)
-        if record is None:
-            raise DocumentMissing(name)
-        return record
-
-    def add(self, name: str) -> _Record:
-        now = self.clock()
-        return self.records.setdefault(name, _Record(name, now, now))
-
-    def is_stored(self, entry: LogEntry) -> bool:
-        """Say whether the log holds ``entry``. Raises `Misuse` when its name belongs to another update."""
-        held = self.keys.get((entry.node, entry.number))
-        if held is not None and held != rules.checksum(entry.document, entry.update):
-            raise Misuse(rules.two_updates(entry.node, entry.number))
-        return held is not None
-
-    def put(self, record: _Record, entry: LogEntry) -> None:
-        key = (entry.node, entry.number)
-        digest = self.keys[key] = rules.checksum(entry.document, entry.update)
-        record.last_seq += 1
-        record.updated_at = self.clock()
-        record.rows[record.last_seq] = _Row(entry.update, digest, key)
 
 
 class MemoryStore:
     """A `Store` that keeps everything in memory. ``clock`` tells the time documents are stamped with."""
 
     def __init__(self, *, clock: Callable[[], datetime] = rules.utc_now) -> None:
-        shelf = _Shelf(clock)
+        shelf = Shelf(clock)
         self._shelf = shelf
         self.log = MemoryLog(shelf)
         self.documents = MemoryDocuments(shelf)
         self.snapshots = MemorySnapshots(shelf)
+        self.access_changes = MemoryAccessChanges(shelf)
+        self.grants = MemoryGrants(shelf, self.access_changes)
+        self.links = MemoryLinks(shelf, self.access_changes)
+        self.tickets = MemoryTickets(shelf)
+        self.revocations = MemoryRevocations(shelf, self.access_changes)
+        self.audit = MemoryAudit(shelf)
 
     async def open(self) -> None:
         """Nothing to connect to; a closed store opens again with what it held."""
@@ -167,7 +71,7 @@ class MemoryStore:
 class MemoryLog:
     """`UpdateLog` in memory."""
 
-    def __init__(self, shelf: _Shelf) -> None:
+    def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
 
     async def append(self, entries: Sequence[LogEntry], *, row_wait_s: float = ROW_WAIT_S) -> Appended:
@@ -239,7 +143,7 @@ class MemoryLog:
             del self._shelf.keys[record.rows.pop(seq).key]
         for older in [number for number in record.folds if base is not None and number < base]:
             del record.folds[older]
-        record.folds[next(self._shelf.ids)] = _Fold(
+        record.folds[next(self._shelf.ids)] = Fold(
             compaction.update,
             compaction.state_vector,
             rules.checksum(document, compaction.update),
@@ -251,7 +155,7 @@ class MemoryLog:
 class MemoryDocuments:
     """`Documents` in memory."""
 
-    def __init__(self, shelf: _Shelf) -> None:
+    def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
 
     async def create(
@@ -316,7 +220,7 @@ class MemoryDocuments:
 class MemorySnapshots:
     """`Snapshots` in memory."""
 
-    def __init__(self, shelf: _Shelf) -> None:
+    def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
 
     async def create(
@@ -333,7 +237,7 @@ class MemorySnapshots:
             bytes=len(update),
             seq=seq,
         )
-        record.versions[snapshot.id] = _Version(snapshot, update, rules.checksum(document, update))
+        record.versions[snapshot.id] = Version(snapshot, update, rules.checksum(document, update))
         return snapshot
 
     async def list(self, document: str, *, before: int | None = None, limit: int = 50) -> tuple[Snapshot, ...]:

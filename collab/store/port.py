@@ -1,8 +1,8 @@
 """The store port: where documents are kept for good.
 
-Three small ports behind one `Store`: the update log (what `Recorder` writes and rooms load), the documents (what REST
-lists and changes) and their snapshots. Adapters: `memory` (real, but gone with the process) and `sql` (SQLite and
-PostgreSQL). Every adapter passes `tests/contract/test_store.py`.
+Small ports behind one `Store`: the update log (what `Recorder` writes and rooms load), the documents (what REST lists
+and changes) and their snapshots; those about who may do what are in `access_port`. Adapters: `memory` (real, but gone
+with the process) and `sql` (SQLite and PostgreSQL). Every adapter passes `tests/contract/test_store.py`.
 
 Durability: when a writing call returns, its effect is committed with fsync. When it raises `StoreUnavailable` the
 outcome is unknown; the caller repeats the very same call, which is then idempotent.
@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from collab.protocol.values import value
+from collab.store.access_port import AccessChanges, Audit, Grants, Links, Revocations, Tickets
 
 ROW_WAIT_S = 0.75
 """How long an append waits for a document's row unless told otherwise: while one document of a batch is waited for, all
@@ -287,7 +288,7 @@ class Snapshots(Protocol):
 
 
 class Store(Protocol):
-    """One database: three ports and its own life."""
+    """One database: its ports and its own life."""
 
     @property
     def log(self) -> UpdateLog:
@@ -302,6 +303,36 @@ class Store(Protocol):
     @property
     def snapshots(self) -> Snapshots:
         """Labelled versions."""
+        ...
+
+    @property
+    def grants(self) -> Grants:
+        """Who has which role."""
+        ...
+
+    @property
+    def links(self) -> Links:
+        """Secrets that grant."""
+        ...
+
+    @property
+    def tickets(self) -> Tickets:
+        """What may be used once."""
+        ...
+
+    @property
+    def revocations(self) -> Revocations:
+        """Tokens no longer believed."""
+        ...
+
+    @property
+    def access_changes(self) -> AccessChanges:
+        """The access epoch, and what raised it."""
+        ...
+
+    @property
+    def audit(self) -> Audit:
+        """Who did what."""
         ...
 
     async def open(self) -> None:

@@ -29,7 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from collab.errors import DocumentsBusy, StoreUnavailable
 from collab.store import migrate as schema
-from collab.store.database import SEQUENCES, TAILS, Batch, Database, Timeouts, Uncertain, transaction
+from collab.store.database import ROLES, SEQUENCES, TAILS, Batch, Database, Timeouts, Uncertain, transaction
 from collab.store.rules import storable_or_none
 
 CONNECTIONS = 5
@@ -84,6 +84,7 @@ WHERE given.name NOT IN (SELECT name FROM free)
 
 _SEQUENCES = SEQUENCES.format(among="= ANY($1::text[])")
 _TAILS = TAILS.format(given="SELECT * FROM unnest($1::text[], $2::bigint[])", length="octet_length", limit="$3::bigint")
+_ROLES = ROLES.format(given="SELECT * FROM unnest($1::text[], $2::text[])")
 
 
 class PostgresDatabase(Database):
@@ -212,6 +213,11 @@ class PostgresDatabase(Database):
     ) -> Iterable[Row[Any]]:
         """See `Database.tails`."""
         return await connection.exec_driver_sql(_TAILS, (list(after), list(after.values()), limit_bytes))
+
+    async def roles(self, connection: AsyncConnection, asked: Collection[tuple[str, str]]) -> Iterable[Row[Any]]:
+        """See `Database.roles`."""
+        names, subjects = zip(*asked, strict=True)
+        return await connection.exec_driver_sql(_ROLES, (list(names), list(subjects)))
 
 
 class _Appenders:

@@ -73,6 +73,23 @@ async def need(connection: AsyncConnection, name: str) -> Found:
     return found
 
 
+def listed(prefix: str, after: str | None) -> list[ColumnElement[bool]]:
+    """Say which documents a listing shows. ``prefix`` is storable."""
+    conditions: list[ColumnElement[bool]] = [documents.c.deleted_at.is_(None)]
+    if prefix:
+        conditions.append(documents.c.name >= prefix)
+        if (end := rules.prefix_end(prefix)) is not None:
+            conditions.append(documents.c.name < end)
+    if after is not None:
+        conditions.append(documents.c.name > rules.storable(after))
+    return conditions
+
+
+def key(number: int) -> int:
+    """``number`` within what a key may be: no driver could send one beyond 63 bits."""
+    return max(0, min(number, (1 << 63) - 1))
+
+
 def folds_of(document_id: int) -> ColumnElement[bool]:
     """Say which snapshots are compactions of the document."""
     return and_(snapshots.c.document_id == document_id, snapshots.c.kind == "compaction")
@@ -152,21 +169,26 @@ async def stored_keys(connection: AsyncConnection, batch: Batch) -> set[tuple[st
     return stored
 
 
-async def sizes(connection: AsyncConnection, document_ids: Collection[int]) -> Mapping[int, int]:
-    """Bytes of the newest compaction snapshot plus the rows it does not cover, per document, without reading them."""
+def is_newest_fold(document_ids: Collection[int]) -> ColumnElement[bool]:
+    """Say which snapshots are the newest compaction of one of these documents."""
     newest = (
         select(func.max(snapshots.c.id))
         .where(snapshots.c.kind == "compaction", snapshots.c.document_id.in_(document_ids))
         .group_by(snapshots.c.document_id)
     )
+    return snapshots.c.id.in_(newest)
+
+
+async def sizes(connection: AsyncConnection, document_ids: Collection[int]) -> Mapping[int, int]:
+    """Bytes of the newest compaction snapshot plus the rows it does not cover, per document, without reading them."""
     folds = select(
         snapshots.c.document_id,
         func.length(snapshots.c.bytes).label("size"),
         snapshots.c.covered_through,
         snapshots.c.waiting,
-    ).where(snapshots.c.id.in_(newest))
+    ).where(is_newest_fold(document_ids))
     total = dict.fromkeys(document_ids, 0)
-    parts = [_log_after_folds(document_ids)]
+    parts = [log_after_folds(document_ids)]
     for fold in await connection.execute(folds):
         total[fold.document_id] = fold.size
         of_document = updates.c.document_id == fold.document_id
@@ -178,7 +200,8 @@ async def sizes(connection: AsyncConnection, document_ids: Collection[int]) -> M
     return total
 
 
-def _log_after_folds(document_ids: Collection[int]) -> ColumnElement[bool]:
+def log_after_folds(document_ids: Collection[int]) -> ColumnElement[bool]:
+    """Say which rows come after their document's newest compaction snapshot."""
     through = (
         select(snapshots.c.covered_through)
         .where(snapshots.c.document_id == updates.c.document_id, snapshots.c.kind == "compaction")

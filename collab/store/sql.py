@@ -1,6 +1,6 @@
 """The store on SQLite or PostgreSQL, chosen by its URL.
 
-Composes the three SQL ports over one `Database` and owns its life. Safe for many processes on one database.
+Composes the SQL ports over one `Database` and owns its life. Safe for many processes on one database.
 """
 
 from __future__ import annotations
@@ -15,9 +15,15 @@ from collab.store import rules
 from collab.store.database import Counters, Database, Timeouts
 from collab.store.port import StoreStatus
 from collab.store.postgres import PostgresDatabase
+from collab.store.sql_audit import SqlAudit
+from collab.store.sql_changes import SqlAccessChanges
 from collab.store.sql_documents import SqlDocuments
+from collab.store.sql_grants import SqlGrants
+from collab.store.sql_links import SqlLinks
 from collab.store.sql_log import SqlLog
+from collab.store.sql_revocations import SqlRevocations
 from collab.store.sql_snapshots import SqlSnapshots
+from collab.store.sql_tickets import SqlTickets
 from collab.store.sqlite import SqliteDatabase
 from collab.store.urls import normalised
 
@@ -47,6 +53,12 @@ class SqlStore:
         self.log = SqlLog(database, clock, self.counters)
         self.documents = SqlDocuments(database, clock)
         self.snapshots = SqlSnapshots(database, clock)
+        self.grants = SqlGrants(database, clock)
+        self.links = SqlLinks(database, clock)
+        self.tickets = SqlTickets(database, clock)
+        self.revocations = SqlRevocations(database, clock)
+        self.access_changes = SqlAccessChanges(database)
+        self.audit = SqlAudit(database)
         self._database = database
         self._migrate = migrate
 

@@ -112,12 +112,7 @@ def _is_live(name: str) -> ColumnElement[bool]:
 
 
 def _page(prefix: str, after: str | None) -> Select[Any]:
-    query = select(documents).where(documents.c.deleted_at.is_(None)).order_by(documents.c.name)
-    if prefix:
-        query = query.where(documents.c.name >= prefix)
-        if (end := rules.prefix_end(prefix)) is not None:
-            query = query.where(documents.c.name < end)
-    return query if after is None else query.where(documents.c.name > rules.storable(after))
+    return select(documents).where(*queries.listed(prefix, after)).order_by(documents.c.name)
 
 
 async def _read(connection: AsyncConnection, name: str) -> Document:

@@ -18,6 +18,7 @@ from collab.store.database import Batch, Counters, Database, Uncertain
 from collab.store.port import ROW_WAIT_S, Appended, Compaction, LogEntry, LoggedUpdate, Stored, Tail
 from collab.store.queries import Base, Found
 from collab.store.rules import TailRow
+from collab.store.sql_loads import Loads
 from collab.store.tables import snapshots, updates
 
 
@@ -28,6 +29,7 @@ class SqlLog:
         self._database = database
         self._clock = clock
         self._counters = counters
+        self._loads = Loads(database)
 
     async def append(self, entries: Sequence[LogEntry], *, row_wait_s: float = ROW_WAIT_S) -> Appended:
         """See `UpdateLog.append`."""
@@ -69,6 +71,9 @@ class SqlLog:
 
     async def load(self, document: str) -> Stored:
         """See `UpdateLog.load`."""
+        return await self._loads.load(document) or await self._load_alone(document)
+
+    async def _load_alone(self, document: str) -> Stored:
         with self._database.translating():
             async with self._database.reading() as connection:
                 found = await queries.find(connection, document)

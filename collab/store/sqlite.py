@@ -25,7 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from collab.errors import StoreUnavailable
 from collab.store import migrate as schema
-from collab.store.database import SEQUENCES, TAILS, Batch, Database, Timeouts, Uncertain, transaction
+from collab.store.database import ROLES, SEQUENCES, TAILS, Batch, Database, Timeouts, Uncertain, transaction
 from collab.store.tables import SQLITE_TIME
 
 # At DEBUG this library logs every statement's values, and documents are not for logs.
@@ -49,11 +49,9 @@ VALUES (:document_id, :seq, :bytes, :sha256, :author, :node, :number, :created_a
 
 
 _SEQUENCES = SEQUENCES.format(among="IN (SELECT value FROM json_each(?1))")
-_TAILS = TAILS.format(
-    given="SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?1)",
-    length="length",
-    limit="?2",
-)
+_PAIRS = "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?1)"
+_TAILS = TAILS.format(given=_PAIRS, length="length", limit="?2")
+_ROLES = ROLES.format(given=_PAIRS)
 
 
 class SqliteDatabase(Database):
@@ -127,6 +125,10 @@ class SqliteDatabase(Database):
     ) -> Iterable[Row[Any]]:
         """See `Database.tails`."""
         return await connection.exec_driver_sql(_TAILS, (json.dumps(list(after.items())), limit_bytes))
+
+    async def roles(self, connection: AsyncConnection, asked: Collection[tuple[str, str]]) -> Iterable[Row[Any]]:
+        """See `Database.roles`."""
+        return await connection.exec_driver_sql(_ROLES, (json.dumps(list(asked)),))
 
 
 class _Appender:

@@ -1,7 +1,8 @@
 """The tables, as SQLAlchemy sees them; `migrations/` makes them, and a test keeps the two equal on both databases.
 
 `updates` is the log, `snapshots` holds folded documents (kind ``compaction``, used for loading) and labelled ones
-(kind ``version``, made on request). `collab_schema` has one row, for nodes older than the schema. Times are UTC.
+(kind ``version``, made on request). `grants` and the tables behind it say who may do what. `collab_schema` has one row,
+for nodes older than the schema. Times are UTC.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class UtcTime(TypeDecorator[datetime]):
 
 
 _Key = BigInteger().with_variant(Integer, "sqlite")
+_ROLE = "role IN ('read', 'comment', 'write', 'admin')"
+_HASH = "length(secret_hash) = 32"
 _Name = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 
 metadata = MetaData(
@@ -119,4 +122,93 @@ collab_schema = Table(
     "collab_schema",
     metadata,
     Column("oldest", Text, primary_key=True, comment="the oldest revision whose code still runs on this schema"),
+)
+
+grants = Table(
+    "grants",
+    metadata,
+    Column("document_id", _Key, ForeignKey("documents.id"), nullable=False),
+    Column("subject", _Name, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("granted_by", Text, nullable=False),
+    Column("granted_at", UtcTime, nullable=False),
+    CheckConstraint(_ROLE, name="role"),
+    PrimaryKeyConstraint("document_id", "subject"),
+    Index(None, "subject", "document_id"),
+)
+
+access_links = Table(
+    "access_links",
+    metadata,
+    Column("id", _Key, Identity(), primary_key=True),
+    Column("document_id", _Key, ForeignKey("documents.id"), nullable=False),
+    Column("role", Text, nullable=False),
+    Column("secret_hash", LargeBinary, nullable=False, comment="SHA-256; the secret itself is kept nowhere"),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime),
+    Column("revoked_at", UtcTime),
+    CheckConstraint(_ROLE, name="role"),
+    CheckConstraint(_HASH, name="secret_hash"),
+    UniqueConstraint("secret_hash"),
+    Index(None, "document_id", "id"),
+    sqlite_autoincrement=True,
+)
+
+access_tickets = Table(
+    "access_tickets",
+    metadata,
+    Column("secret_hash", LargeBinary, primary_key=True),
+    Column("payload", JSON, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    CheckConstraint(_HASH, name="secret_hash"),
+    Index(None, "expires_at"),
+)
+
+access_revocations = Table(
+    "access_revocations",
+    metadata,
+    Column("kind", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("not_before", UtcTime, nullable=False, comment="tokens issued before are not believed"),
+    Column("expires_at", UtcTime, nullable=False),
+    Column("revoked_by", Text, nullable=False),
+    CheckConstraint("kind IN ('subject', 'token')", name="kind"),
+    PrimaryKeyConstraint("kind", "value"),
+)
+
+access_epoch = Table(
+    "access_epoch",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", BigInteger, nullable=False, comment="how many access changes there ever were"),
+    CheckConstraint("id = 1", name="one_row"),
+)
+
+access_changes = Table(
+    "access_changes",
+    metadata,
+    Column("epoch", _Key, primary_key=True, autoincrement=False),
+    Column("document_id", _Key, ForeignKey("documents.id")),
+    Column("subject", Text),
+    Column("link_id", BigInteger),
+    Column("token", Text),
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", _Key, Identity(), primary_key=True),
+    Column("key", Text, nullable=False, comment="appended twice, stored once"),
+    Column("at", UtcTime, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("actor", Text),
+    Column("actor_kind", Text),
+    Column("document", Text, comment="by name: it may never have been there"),
+    Column("detail", JSON, nullable=False),
+    UniqueConstraint("key"),
+    Index(None, "document", "id"),
+    Index(None, "actor", "id"),
+    comment="append-only: triggers refuse everything else",
+    sqlite_autoincrement=True,
 )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import nullcontext
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import httpx
 import uvicorn
@@ -12,12 +14,12 @@ import websockets
 from fastapi import FastAPI
 from starlette.requests import HTTPConnection
 
-from collab.errors import Unauthenticated
+from collab.errors import CloseCode, Unauthenticated
 from collab.protocol.dialects.y_websocket import decode, encode
 from collab.protocol.messages import SyncStatus, SyncStep1, SyncStep2, Update
-from collab.room import Grant, Identity
+from collab.room import Identity, Role
 from collab.server import Collab
-from collab.server.auth import Access
+from collab.server.auth import Access, Authenticate
 from collab.settings import Settings
 from tests.unit.node.support import Writer
 
@@ -26,21 +28,30 @@ async def by_cookie(request: HTTPConnection, document: str | None) -> Access:
     user = request.cookies.get("user")
     if user is None:
         raise Unauthenticated("Sign in first.")
-    return Access(Identity(user), {f"{user}:*": Grant.WRITE})
+    return Access(Identity(user), {f"{user}:*": Role.WRITE})
 
 
-async def test_editors_and_rest_work_below_a_prefix_with_the_hosts_own_users(tmp_path: Path) -> None:
-    collab = Collab(Settings(database=f"sqlite:///{tmp_path}/c.db", serve_page=False), authenticate=by_cookie)
+@asynccontextmanager
+async def mounted(authenticate: Authenticate, folder: Path, **options: Any) -> AsyncIterator[str]:
+    """The address of an application that has collab at /collab."""
+    collab = Collab(Settings(database=f"sqlite:///{folder}/c.db", serve_page=False), authenticate=authenticate)
     app = FastAPI(lifespan=collab.lifespan)
     app.mount("/collab", collab.app)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, **options))
     server.capture_signals = nullcontext  # type: ignore[method-assign, assignment]
     serving = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)
-    address = f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    cookie = {"Cookie": "user=ann"}
     try:
+        yield f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await serving
+
+
+async def test_editors_and_rest_work_below_a_prefix_with_the_hosts_own_users(tmp_path: Path) -> None:
+    cookie = {"Cookie": "user=ann"}
+    async with mounted(by_cookie, tmp_path) as address:
         async with websockets.connect(f"ws://{address}/collab/yjs/ann:1", additional_headers=cookie) as socket:
             assert isinstance(decode(await socket.recv())[0], SyncStep1)
             await socket.send(encode(SyncStep2(b"\x00\x00")))
@@ -57,6 +68,23 @@ async def test_editors_and_rest_work_below_a_prefix_with_the_hosts_own_users(tmp
             content = await client.get("/v1/documents/ann:1/content", params={"format": "text"})
             assert (content.status_code, content.text) == (200, "hello")
             assert (await client.get("/v1/documents/ben:1")).status_code == 403
-    finally:
-        server.should_exit = True
-        await serving
+
+
+async def by_mistake(request: HTTPConnection, document: str | None) -> Access:
+    if "user" in request.cookies:
+        return await by_cookie(request, document)
+    raise KeyError("hunter2")
+
+
+async def test_i6_a_mistake_in_the_hosts_authenticate_is_a_fault_the_client_may_come_back_from(tmp_path: Path) -> None:
+    async with mounted(by_mistake, tmp_path) as address:
+        async with websockets.connect(f"ws://{address}/collab/yjs/ann:1") as socket:
+            await socket.wait_closed()
+            assert (socket.close_code, socket.close_reason) == (CloseCode.FAULT.code, CloseCode.FAULT.reason)
+        async with httpx.AsyncClient(base_url=f"http://{address}/collab") as client:
+            answer = await client.get("/v1/documents/ann:1")
+            assert (answer.status_code, answer.json()["code"]) == (500, "fault")
+            assert "hunter2" not in answer.text
+            assert "Traceback" not in answer.text
+            good = await client.get("/v1/documents/ann:1", headers={"Cookie": "user=ann"})
+            assert good.status_code == 404

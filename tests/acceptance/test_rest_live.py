@@ -98,7 +98,7 @@ async def test_who_is_here_is_shown_with_name_and_grant_and_d15_no_token_is_logg
         await writing.send(wire.update(update_that_adds("x")))
         assert await door.until_committed("x")
         answer = (await door.request("GET", "/presence")).json()
-        assert [(one["subject"], one["name"], one["color"], one["grant"]) for one in answer["present"]] == [
+        assert [(one["subject"], one["name"], one["color"], one["role"]) for one in answer["present"]] == [
             ("ann", "Ann", "#aabbcc", "write"),
             ("ben", None, None, "read"),
         ]

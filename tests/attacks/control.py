@@ -28,8 +28,13 @@ class ControlRoom:
         self._arrived = asyncio.Condition()
         self.synced = 0
         """Updates that went from the author through the server to the reader."""
-        self.longest_pause_s = 0.0
-        """Longest time from sending an update to its arrival."""
+        self.delays_s: list[float] = []
+        """From sending each update to its arrival."""
+
+    @property
+    def longest_pause_s(self) -> float:
+        """The longest of them; 0 before the first."""
+        return max(self.delays_s, default=0.0)
 
     async def __aenter__(self) -> Self:
         author, reader = [await self._enter() for _ in range(2)]
@@ -79,7 +84,7 @@ class ControlRoom:
                     sent = time.perf_counter()
                     await author.send(wire.update(updates[0]))
                     await _seen(reader, len(text) - 1)
-                    self.longest_pause_s = max(self.longest_pause_s, time.perf_counter() - sent)
+                    self.delays_s.append(time.perf_counter() - sent)
                     self.synced += 1
                     async with self._arrived:
                         self._arrived.notify_all()

@@ -1,7 +1,8 @@
-"""`python -m tests.attacks.mutate --count 100000`: byte-mutated valid updates from several sockets over several rooms.
+"""Byte-mutated valid updates from several sockets over several rooms of a running server: `python -m tests.attacks`.
 
-Prints how the sockets were closed, how often an engine process died, and the longest pause a room beside noticed. Exit
-status 1 when the gateway ended, a code outside of the table was seen, or the other room stood still.
+Prints how many were taken, how the other sockets were closed, how often an engine process died, and the longest pause a
+room beside noticed. Exit status 1 when the gateway ended, a code outside of the table was seen, what a document holds
+live is not what is in the database, or the other room stood still.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import argparse
 import asyncio
 import re
 import secrets
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -21,11 +21,13 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from collab.errors import CloseCode
+from collab.protocol.yjs import scan_update
 from tests.attacks.control import ControlRoom
 from tests.attacks.harm import corpus, mutated
 from tests.faults.campaign import alive
 from tests.support import wire
-from tests.support.server import RunningServer
+from tests.support.checker import decode_state_vector
+from tests.support.server import NO_RATES, RunningServer
 
 PER_DOCUMENT = 500
 """Mutations that pile up in one document before a fresh one is taken: long histories make answers slow, not sharper."""
@@ -37,6 +39,11 @@ class Tally:
     """What came of it."""
 
     sent: int = 0
+    survived: int = 0
+    """Mutations that were taken: still an update, or nothing new."""
+    attacked: set[str] = field(default_factory=set)
+    documents: int = 0
+    """Whose live and committed state were compared."""
     closes: Counter[int] = field(default_factory=Counter)
     refused_upgrades: Counter[int] = field(default_factory=Counter)
     """HTTP status of upgrades that were turned down (a quarantined document, for instance)."""
@@ -48,7 +55,8 @@ class Tally:
         names = {code.code: code.name.lower() for code in CloseCode}
         closes = ", ".join(f"{code} {names.get(code, '?')}: {count}" for code, count in sorted(self.closes.items()))
         lines = [
-            f"sent {self.sent}, engine deaths {self.engine_deaths:.0f}",
+            f"sent {self.sent}, taken {self.survived}, engine deaths {self.engine_deaths:.0f}",
+            f"documents alike live and in the database: {self.documents}",
             f"closes: {closes or 'none'}; upgrades refused: {dict(self.refused_upgrades) or 'none'}",
             f"longest pause of the room beside: {self.longest_pause_s * 1000:.0f} ms",
             *(f"! {problem}" for problem in self.problems),
@@ -73,6 +81,8 @@ async def mutate(
         watch = group.create_task(_watch(tally, beside, loud=loud))
         await asyncio.wait(attackers)
         await beside.still_syncs()
+        for name in sorted(tally.attacked):
+            await _compare(server, name, tally)
         watch.cancel()
     tally.longest_pause_s = beside.longest_pause_s
     tally.engine_deaths = await engine_deaths(server) - deaths_before
@@ -87,7 +97,9 @@ async def mutate(
 async def _attack(server: RunningServer, name: str, count: int, rng: Random, tally: Tally) -> None:
     honest, sent = corpus(rng), 0
     while sent < count:
-        url = f"{server.ws_url}/{name}:{sent // PER_DOCUMENT}"
+        document = f"{name}:{sent // PER_DOCUMENT}"
+        url = f"{server.ws_url}/{document}"
+        tally.attacked.add(document)
         try:
             async with connect(url, max_size=None, compression=None, ping_interval=None, proxy=None) as socket:
                 sent += await _session(socket, honest, min(count - sent, PER_DOCUMENT), rng, tally)
@@ -111,6 +123,7 @@ async def _session(socket: ClientConnection, honest: list[bytes], left: int, rng
             await socket.send(wire.update(mutated(rng.choice(honest), rng)))
             await socket.send(wire.step1())
             await _answered(socket)
+            tally.survived += 1
         except ConnectionClosed:
             tally.closes[socket.close_code or 1006] += 1
             break
@@ -123,6 +136,26 @@ async def _answered(socket: ClientConnection) -> None:
         frame = await socket.recv(decode=False)
         if any(message[:2] == (wire.SYNC, wire.STEP2) for message in wire.messages(frame)):
             return
+
+
+async def _compare(server: RunningServer, document: str, tally: Tally) -> None:
+    """What a document's room holds is what its log holds: nothing refused was stored, nothing taken was lost."""
+    url = f"{server.ws_url}/{document}"
+    try:
+        async with connect(url, max_size=None, compression=None, ping_interval=None, proxy=None) as socket:
+            greeting = await socket.recv(decode=False)
+        live = decode_state_vector(next(payload for _, sub, payload in wire.messages(greeting) if sub == wire.STEP1))
+    except (ConnectionClosed, InvalidHandshake) as closed:
+        tally.problems.append(f"{document} lets nobody in any more: {closed}")
+        return
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
+        answer = await client.get(f"{server.url}/v1/documents/{document}/content?format=update")
+    ranges = scan_update(answer.content).ranges if answer.status_code == 200 else {}
+    committed = {client: found[0][1] for client, found in ranges.items() if found[0][0] == 0}
+    if live == committed:
+        tally.documents += 1
+    else:
+        tally.problems.append(f"{document} holds {live}, its log {committed} ({answer.status_code})")
 
 
 async def _watch(tally: Tally, beside: ControlRoom, *, loud: bool) -> None:
@@ -146,19 +179,19 @@ async def engine_deaths(server: RunningServer) -> float:
 
 def main() -> int:
     """See the module."""
-    parser = argparse.ArgumentParser(prog="python -m tests.attacks.mutate", description=__doc__)
-    parser.add_argument("--count", type=int, default=100_000)
+    parser = argparse.ArgumentParser(prog="python -m tests.attacks", description=__doc__)
+    parser.add_argument("--updates", type=int, default=1_000_000)
     parser.add_argument("--rooms", type=int, default=6)
     parser.add_argument("--sockets", type=int, default=8)
     parser.add_argument("--seed", type=int, default=secrets.randbits(32))
     arguments = parser.parse_args()
-    print(f"seed {arguments.seed}, {arguments.count} mutated updates", flush=True)
+    print(f"seed {arguments.seed}, {arguments.updates} mutated updates", flush=True)
     started = time.perf_counter()
-    with RunningServer.start() as server:
+    with RunningServer.start(env=NO_RATES) as server:
         tally = asyncio.run(
             mutate(
                 server,
-                count=arguments.count,
+                count=arguments.updates,
                 rooms=arguments.rooms,
                 sockets=arguments.sockets,
                 rng=Random(arguments.seed),
@@ -167,7 +200,3 @@ def main() -> int:
         )
     print(f"{tally}\n{time.perf_counter() - started:.0f} s, seed {arguments.seed}")
     return 1 if tally.problems else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -86,8 +86,8 @@ async def test_k2_nothing_of_a_hostile_frame_is_stored(door: Door, stock: StockC
     assert await newcomer.get("[...doc.share.keys()].join()") == "t"
 
 
-async def test_e1_mutated_updates_harm_nobody_else(doors: TestDoors) -> None:
-    """The default run's share of `python -m tests.attacks.mutate --count 100000`."""
+async def test_b11_e1_mutated_updates_harm_nobody_else(doors: TestDoors) -> None:
+    """The default run's share of `python -m tests.attacks --updates 1000000` (B11)."""
     door = await doors.open()
     tally = await mutate(door.server, count=400, rooms=3, sockets=4, rng=Random(11))
     assert isinstance(tally, Tally)

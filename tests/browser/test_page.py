@@ -44,8 +44,8 @@ def send_update(server: RunningServer, name: str, update: bytes) -> None:
         pass
 
 
-def token(secret: str, grant: str, *, name: str) -> str:
-    claims = {"sub": grant, "name": name, "documents": {"acme:*": grant}, "exp": int(time.time()) + 600}
+def token(secret: str, role: str, *, name: str) -> str:
+    claims = {"sub": role, "name": name, "documents": {"acme:*": role}, "exp": int(time.time()) + 600}
     return jwt.encode(claims, secret, algorithm="HS256")
 
 

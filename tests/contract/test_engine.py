@@ -104,19 +104,19 @@ async def test_e6_a_deletion_is_something_new_although_all_clocks_are_known(engi
     assert text_of(await whole(engine, name)) == "b"
 
 
-async def test_e6_what_is_absorbed_comes_back_as_what_was_lacking(engine: Engine, name: str) -> None:
+async def test_e6_of_what_repeats_only_what_was_lacking_comes_back(engine: Engine, name: str) -> None:
     first, second, third, fourth = typed(4)
     await engine.load(name, [first])
     await engine.integrate(name, [fourth])  # waits
-    answer = await engine.absorb(name, merge_updates(first, second, fourth))
+    answer = await engine.integrate(name, [merge_updates(first, second, fourth)])
     assert answer.merged is not None
     assert scan_update(answer.merged).ranges == {1: [(1, 2)]}, "neither what is known nor what waited before"
-    answer = await engine.absorb(name, third)
-    assert answer.merged is not None
-    assert scan_update(answer.merged).ranges == {1: [(2, 4)]}, "what it woke, too"
-    assert (await engine.absorb(name, merge_updates(*typed(4)))).merged is None
+    assert answer.brought == {0: answer.merged}
+    answer = await engine.integrate(name, [third])
+    assert (answer.merged, answer.brought) == (third, {}), "what it woke was in an answer already"
+    assert (await engine.integrate(name, [merge_updates(*typed(4))])).merged is None
     waits = inserted("x", client=9, clock=1)
-    answer = await engine.absorb(name, waits)
+    answer = await engine.integrate(name, [waits])
     assert answer.outcomes[0].verdict is Verdict.PENDING
     assert answer.merged is not None
     assert scan_update(answer.merged).ranges == {9: [(1, 2)]}

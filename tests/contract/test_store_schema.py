@@ -9,14 +9,17 @@ import asyncio
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
 import pytest
+from alembic import command
 from sqlalchemy import text
 
 from collab.errors import StoreUnavailable
 from collab.store import SqlStore, migrate, open_store
+from collab.store.access_port import AuditEvent
 from collab.store.port import LogEntry
 from tests.support.postgres import postgres_server, postgres_url
 from tests.support.stores import database_url, folded
@@ -40,6 +43,8 @@ def upgrade() -> None:
 """
 
 NOW = migrate.head()
+OLDEST = "0001"
+"""The oldest revision for which there is still room."""
 NEXT, AFTER_NEXT = (f"{int(NOW) + ahead:04}" for ahead in (1, 2))
 
 Later = Callable[..., AbstractContextManager[None]]
@@ -63,6 +68,26 @@ def later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Later:
         with monkeypatch.context() as patch:
             patch.setattr(migrate, "migrations_folder", lambda: folder)
             assert migrate.head() == before
+            yield
+
+    return become
+
+
+@pytest.fixture
+def earlier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], AbstractContextManager[None]]:
+    """Makes this process an earlier collab for a while: one that knows nothing after a revision."""
+    real = migrate.migrations_folder()
+
+    @contextmanager
+    def become(newest: str) -> Iterator[None]:
+        folder = tmp_path / newest
+        shutil.copytree(real, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        for script in (folder / "versions").iterdir():
+            if script.name[:4] > newest:
+                script.unlink()
+        with monkeypatch.context() as patch:
+            patch.setattr(migrate, "migrations_folder", lambda: folder)
+            assert migrate.head() == newest
             yield
 
     return become
@@ -99,6 +124,31 @@ async def test_an_expanded_schema_is_used_by_the_version_before_it(database_url:
         await store.close()
 
 
+async def test_0002_adds_to_a_database_in_use_and_leaves_the_version_before_at_work(
+    database_url: str, earlier: Callable[[str], AbstractContextManager[None]]
+) -> None:
+    await asyncio.to_thread(migrate.upgrade, database_url)
+    await asyncio.to_thread(command.downgrade, migrate.config(database_url), OLDEST)
+    with earlier(OLDEST):
+        old = await open_store(database_url)
+        await write_and_read(old, "a", 1)
+    new = await open_store(database_url, migrate=True)
+    with earlier(OLDEST):
+        status = await old.check()
+        assert (status.ok, status.schema, status.expected) == (True, NOW, OLDEST)
+        await write_and_read(old, "a", 2)
+        started_again = await open_store(database_url)
+        await write_and_read(started_again, "b", 3)
+    assert (await new.grants.put("a", "ann", "write", by="root")).document == "a"
+    assert (await new.access_changes.after(0)).through == 1
+    await new.audit.append([AuditEvent("document.share", datetime.now(UTC), "root", document="a")])
+    await write_and_read(old, "a", 4)
+    assert [await new.log.last_seq(name) for name in ("a", "b")] == [3, 1]
+    assert await new.grants.role("a", "ann") == "write"
+    for store in (old, started_again, new):
+        await store.close()
+
+
 async def test_a_contracted_schema_is_refused_by_the_version_it_leaves_behind(database_url: str, later: Later) -> None:
     old = await open_store(database_url)
     await write_and_read(old, "a", 1)
@@ -129,7 +179,7 @@ async def test_a_newer_schema_is_left_alone_by_the_migrations_of_the_version_bef
     async with store._database.reading() as connection:
         assert (await connection.execute(text("SELECT colour FROM documents"))).all() == []
     await store.close()
-    assert await asyncio.to_thread(migrate.current, database_url) == migrate.Found(NEXT, NOW)
+    assert await asyncio.to_thread(migrate.current, database_url) == migrate.Found(NEXT, OLDEST)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from typing import Any
 from tests.faults.campaign import Campaign, Strike, Target
 from tests.support.clients import StockClients
 from tests.support.postgres import PostgresServer
-from tests.support.server import RunningServer
+from tests.support.server import NO_RATES, RunningServer
 
 STRIKES_PER_GENERATION = 20
 """Documents are renewed after this many kills: long histories make checks slow, not sharper."""
@@ -59,7 +59,7 @@ def running(database: str) -> Iterator[Running]:
                 return int((await postgres.run(f"SELECT pg_database_size('{name}')"))[0][0])
 
             url = postgres.url(name)
-        yield Running(stack.enter_context(RunningServer.start("--migrate", database=url)), size)
+        yield Running(stack.enter_context(RunningServer.start("--migrate", database=url, env=NO_RATES)), size)
 
 
 async def campaign(

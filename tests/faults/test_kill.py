@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.campaign import Campaign, Target
 from tests.support.postgres import postgres_server, postgres_url
-from tests.support.server import RunningServer
+from tests.support.server import NO_RATES, RunningServer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,11 +32,11 @@ async def strike_each(server: RunningServer, oracle: StockClients) -> list[str]:
 
 
 async def test_k1_kills_lose_nothing_acknowledged_on_sqlite(tmp_path: Path, stock: StockClients) -> None:
-    with RunningServer.start(database=f"sqlite:///{tmp_path / 'kill.db'}") as server:
+    with RunningServer.start(database=f"sqlite:///{tmp_path / 'kill.db'}", env=NO_RATES) as server:
         assert await strike_each(server, stock) == []
 
 
 @pytest.mark.postgres
 async def test_k1_kills_lose_nothing_acknowledged_on_postgres(postgres_url: str, stock: StockClients) -> None:
-    with RunningServer.start("--migrate", database=postgres_url) as server:
+    with RunningServer.start("--migrate", database=postgres_url, env=NO_RATES) as server:
         assert await strike_each(server, stock) == []

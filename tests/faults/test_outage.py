@@ -13,7 +13,7 @@ from tests.faults.campaign import Campaign, committed, until
 from tests.support import wire
 from tests.support.checker import lost
 from tests.support.postgres import PostgresServer, postgres_server, postgres_url
-from tests.support.server import RunningServer
+from tests.support.server import NO_RATES, RunningServer
 
 if TYPE_CHECKING:
     from tests.support.clients import StockClients
@@ -44,7 +44,7 @@ async def test_f04_a_drained_server_exits_clean_and_loses_nothing_written(
 async def test_f14_no_acknowledgement_while_the_database_is_away_and_all_saved_after(
     postgres_server: PostgresServer, postgres_url: str, stock: StockClients
 ) -> None:
-    with RunningServer.start("--migrate", database=postgres_url) as server:
+    with RunningServer.start("--migrate", database=postgres_url, env=NO_RATES) as server:
         load = Campaign(server, stock, Random(14), rooms=3, writers=4)
         await load.begin()
         await load.running()
@@ -71,7 +71,7 @@ async def test_f14_no_acknowledgement_while_the_database_is_away_and_all_saved_a
 async def test_f36_a_reader_that_stops_reading_costs_others_nothing_and_catches_up(
     doors: TestDoors, stock: StockClients
 ) -> None:
-    door = await doors.open(COLLAB_OUTBOX_BYTES=str(64 * 1024))
+    door = await doors.open(COLLAB_OUTBOX_BYTES=str(64 * 1024), **NO_RATES)
     slow = await stock.open(door.ws, door.document)
     await slow.synced()
     await slow.run("log.socket._socket.pause()")

@@ -6,13 +6,13 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from tests.faults.trace import generate, replay
-from tests.support.server import RunningServer
+from tests.support.server import NO_RATES, RunningServer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 async def test_p1_a_typed_session_ends_as_typed_everywhere_and_after_a_kill(tmp_path: Path) -> None:
-    with RunningServer.start(database=f"sqlite:///{tmp_path / 'trace.db'}") as server:
+    with RunningServer.start(database=f"sqlite:///{tmp_path / 'trace.db'}", env=NO_RATES) as server:
         outcome = await replay(server, generate(6000, Random(5)), clients=3)
     assert outcome.problems == []

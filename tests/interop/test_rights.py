@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 SECRET = "0123456789abcdef-fedcba9876543210-only-for-tests"
 
 
-def token(document: str, grant: str, *, name: str | None = None, minutes: int = 5) -> str:
+def token(document: str, role: str, *, name: str | None = None, minutes: int = 5) -> str:
     claims = {
-        "sub": f"user-{grant}",
+        "sub": f"user-{role}",
         "exp": datetime.now(UTC) + timedelta(minutes=minutes),
-        "documents": {document: grant},
+        "documents": {document: role},
         "name": name,
     }
     return jwt.encode({key: value for key, value in claims.items() if value is not None}, SECRET, "HS256")

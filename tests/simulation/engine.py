@@ -41,10 +41,6 @@ class MortalEngine:
         await self._turn(document)
         return await self.inner.integrate(document, updates, probe=probe)
 
-    async def absorb(self, document: str, update: bytes) -> Integration:
-        await self._turn(document)
-        return await self.inner.absorb(document, update)
-
     def follow(self, document: str, updates: Sequence[bytes], done: Followed) -> None:
         async def integrate() -> None:
             try:

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from collab.errors import CloseCode
-from collab.room import Grant, Identity
-from collab.server.auth import Access
+from collab.room import Identity, Role
+from collab.server.allowance import UNLIMITED
+from collab.server.auth import Access, open_access
+from collab.server.rights import Rights, Standing
 from collab.server.websocket import Visit
 
 if TYPE_CHECKING:
@@ -132,9 +134,12 @@ class Link:
 
     async def _serve(self) -> None:
         client, hub = self.client, self.life.hub
-        visit = Visit(hub, self.server)
-        access = Access(Identity(client.name), {"*": Grant.READ if client.reads_only else Grant.WRITE})
-        await visit.enter(client.document, access, f"{hub.node}-{self.number}")
+        rights = Rights(hub, open_access)
+        visit = Visit(hub, self.server, rights, UNLIMITED)
+        role = Role.READ if client.reads_only else Role.WRITE
+        access = Access(Identity(client.name), {"*": role})
+        standing = Standing(role, hub.access.heard)
+        await visit.enter(client.document, access, standing, f"{hub.node}-{self.number}", None)
         try:
             await self.server.serve(visit)
         finally:

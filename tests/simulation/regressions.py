@@ -28,5 +28,8 @@ REGRESSIONS: dict[int, str] = {
     6121042: "a slow reader that caught up was told who is present, and not who had left meanwhile",
     6235870: "the same, when another node's answer had taken somebody away",
     40006306: "what waited here came with another node's answer, and its author took it for its confirmation",
+    70021344: "somebody else's SyncStep2 repeated what still waited, and its author took it for its confirmation",
+    80080882: "an answer claimed what was shown and said while the engine looked, and filled a hole with nothing",
+    80046316: "the same with a deletion",
 }
 """Seed -> what it found."""

@@ -97,8 +97,11 @@ class StoreEnd:
 
     def __init__(self, database: Database, life: Life) -> None:
         self.log = Log(database, life)
-        self.documents = database.memory.documents
-        self.snapshots = database.memory.snapshots
+        memory = database.memory
+        self.documents = memory.documents
+        self.snapshots = memory.snapshots
+        self.grants, self.links, self.tickets = memory.grants, memory.links, memory.tickets
+        self.revocations, self.access_changes, self.audit = memory.revocations, memory.access_changes, memory.audit
 
     async def open(self) -> None:
         """Nothing to connect to."""

@@ -14,7 +14,7 @@ import json
 import os
 from typing import Any, Literal, Self
 
-from tests.support import node
+from tests.support import issued, node
 
 Kind = Literal["y-websocket", "y-sweet"]
 PATIENCE_SECONDS = 15.0
@@ -87,7 +87,7 @@ class StockClients:
             kind=kind,
             url=url,
             document=document,
-            token=token,
+            token=token and issued.secret(token, "token"),
             clientId=client_id,
             awarenessState=presence,
             connect=connect,

@@ -28,7 +28,7 @@ from tests.support import wire
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Network, Proxy
 from tests.support.redis import RedisServer
-from tests.support.server import RunningServer
+from tests.support.server import NO_RATES, RunningServer
 
 PATIENCE_SECONDS = 60.0
 HEALTH_EVERY_S = 0.25
@@ -274,7 +274,7 @@ class Cluster:
         if self._redis is not None and redis:
             bus = self.network.proxy(("127.0.0.1", self._redis.port))
             settings["COLLAB_REDIS"] = _through(self._redis.url, self._redis.port, bus)
-        return Node(number, self.network.proxy(), database, bus, {**settings, **env})
+        return Node(number, self.network.proxy(), database, bus, {**NO_RATES, **settings, **env})
 
     def _stop(self) -> None:
         for node in self.nodes:

@@ -16,7 +16,7 @@ from typing import Self
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.support import wire
+from tests.support import issued, wire
 from tests.support.server import RunningServer
 
 PATIENCE_SECONDS = 15.0
@@ -31,7 +31,7 @@ class Door:
         self.server = server
         self.document = document
         self.file = file
-        self.token = token
+        self.token = token and issued.secret(token, "token")
 
     @property
     def http(self) -> str:
@@ -50,7 +50,7 @@ class Door:
     def socket(self, *, token: str | None = None) -> connect:
         """A raw connection to the document; use as an async context manager."""
         token = token or self.token
-        query = f"?token={token}" if token else ""
+        query = f"?token={issued.secret(token, 'token')}" if token else ""
         url = f"{self.ws}/{self.document}{query}"
         return connect(url, max_size=None, compression=None, ping_interval=None, proxy=None)
 

@@ -21,9 +21,13 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from tests.support import issued
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+NO_RATES = {"COLLAB_MESSAGES_PER_S": "0", "COLLAB_BYTES_PER_S": "0"}
+"""Settings of a server whose clients are driven harder than people drive theirs, to find out something else."""
 START_WITHIN_S = 60.0
 """A guess with room: a cold start on a busy machine took a few seconds."""
 STOP_WITHIN_S = 40.0
@@ -39,6 +43,8 @@ class RunningServer:
         self._env = dict(env)
         self.port = port
         self.log = log
+        issued.log(log)
+        issued.settings(self._env)
         self._process: subprocess.Popen[bytes] | None = None
 
     @classmethod
@@ -62,6 +68,7 @@ class RunningServer:
             database = f"sqlite:///{Path(tempfile.mkdtemp(prefix='collab-test-')) / 'collab.db'}"
         if database is not None:
             args = (*args, "--database", database)
+            issued.settings({"COLLAB_DATABASE": database})
         if log is None:
             descriptor, path = tempfile.mkstemp(prefix="collab-test-", suffix=".log")
             os.close(descriptor)

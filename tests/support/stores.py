@@ -80,6 +80,14 @@ class Bench:
             document,
         )
 
+    async def tickets(self) -> int:
+        """How many are kept, used up or not."""
+        if isinstance(self.store, MemoryStore):
+            return len(self.store.tickets._tickets)
+        async with self.store._database.reading() as connection:
+            found: int = (await connection.execute(text("SELECT count(*) FROM access_tickets"))).scalar_one()
+            return found
+
     async def damage_snapshot(self, document: str, snapshot: int) -> None:
         """Change its bytes behind the store's back."""
         if isinstance(self.store, MemoryStore):

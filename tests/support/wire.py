@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+Message = tuple[int, int | None, bytes]
+"""Type, sync sub-type or None, payload."""
 SYNC, AWARENESS, AUTH, QUERY_AWARENESS, SYNC_STATUS = 0, 1, 2, 3, 102
 STEP1, STEP2, UPDATE = 0, 1, 2
 
@@ -51,8 +53,8 @@ def awareness(*entries: tuple[int, int, str]) -> bytes:
     return bytes([AWARENESS]) + prefixed(varuint(len(entries)) + body)
 
 
-def messages(frame: bytes) -> Iterator[tuple[int, int | None, bytes]]:
-    """Every message of a server's frame: (type, sync sub-type or None, payload)."""
+def messages(frame: bytes) -> Iterator[Message]:
+    """Every message of a server's frame."""
     at = 0
     while at < len(frame):
         kind, at = read(frame, at)

@@ -21,11 +21,12 @@ from collab.settings import Settings, describe
 from collab.store import open_store
 from collab.store.port import LogEntry
 from tests.support.redis import RedisServer, redis_server
+from tests.unit.server.auth.signing import PRIVATE, pem, private_pem
 
 __all__ = ["redis_server"]
 
 SECRET = "k3Zp0s9QwX7vB2nM5cR8tY1uI4oL6aD_"
-SECRETS = {"jwt_secret", "bus_secret"}
+SECRETS = {"jwt_secret", "jwt_secret_old", "bus_secret"}
 LISTED: dict[str, Any] = {
     "name": "d",
     "file": "00000001.update",
@@ -111,6 +112,7 @@ class TestServe:
             (["--auth", "jwt"], "COLLAB_JWT_SECRET"),
             (["--drain-spread-s", "30"], "COLLAB_DRAIN_TIMEOUT_S"),
             (["--port", "x"], "COLLAB_PORT"),
+            (["--environment", "production"], "COLLAB_PUBLIC_URL"),
             (["--auth", "none"], "COLLAB_AUTH"),
             (["--database", "mysql://u:hunter2@h/x"], "COLLAB_DATABASE"),
             (["--nonsense"], "nonsense"),
@@ -284,8 +286,8 @@ class TestToken:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (["--access", "admin"], '"read" nor "write"'),
-            (["--document", "x"], "PATTERN=read"),
+            (["--access", "owner"], "none of read, comment, write, admin"),
+            (["--document", "x"], "PATTERN=ROLE"),
             (["--color", "red"], "color"),
         ],
     )
@@ -295,6 +297,32 @@ class TestToken:
     def test_without_a_key_there_is_no_token(self, run: Run) -> None:
         assert "COLLAB_JWT_SECRET" in run("token", "ann", code=2).stderr
         assert "32" in run("token", "ann", code=2, COLLAB_JWT_SECRET="short").stderr
+
+    @pytest.mark.parametrize("algorithm", sorted(PRIVATE))
+    def test_a_private_key_signs_too(self, run: Run, tmp_path: Path, algorithm: str) -> None:
+        file, public = tmp_path / "key.pem", tmp_path / "public.pem"
+        file.write_bytes(private_pem(PRIVATE[algorithm]))
+        public.write_bytes(pem(PRIVATE["RS256"]) + pem(PRIVATE[algorithm]))
+        for environment in ({}, {"COLLAB_JWT_KEYS": str(public)}):
+            made = run("token", "ann", "--key", str(file), "--key-id", "k1", **environment).stdout.strip()
+            header = jwt.get_unverified_header(made)
+            assert (header["alg"], header["kid"]) == (algorithm, "k1")
+            assert jwt.decode(made, PRIVATE[algorithm].public_key(), [algorithm])["sub"] == "ann"
+
+    def test_a_key_that_the_server_does_not_have_or_that_is_none_signs_nothing(self, run: Run, tmp_path: Path) -> None:
+        file, public = tmp_path / "key.pem", tmp_path / "public.pem"
+        file.write_bytes(private_pem(PRIVATE["EdDSA"]))
+        public.write_bytes(pem(PRIVATE["RS256"]))
+        keys = {"COLLAB_JWT_KEYS": str(public)}
+        assert "no key of an algorithm" in run("token", "ann", "--key", str(file), code=2, **keys).stderr
+        assert "--key" in run("token", "ann", code=2, **keys).stderr
+        assert "private key" in run("token", "ann", "--key", str(public), code=2).stderr
+        assert "nowhere" in run("token", "ann", "--key", str(tmp_path / "nowhere"), code=1).stderr
+
+    def test_a_token_for_longer_than_the_server_allows_is_not_made(self, run: Run) -> None:
+        environment = {"COLLAB_JWT_SECRET": SECRET, "COLLAB_JWT_MAX_LIFETIME_S": "900"}
+        assert "900 s" in run("token", "ann", code=2, **environment).stderr
+        assert self.claims(run("token", "ann", "--minutes", "15", **environment))["sub"] == "ann"
 
 
 class TestDoctor:

@@ -11,6 +11,7 @@ from pydantic import SecretStr, ValidationError
 from collab.settings import Settings, describe, markdown_table, sentences
 
 README = Path(__file__).resolve().parents[2] / "README.md"
+JWKS = {"jwt_jwks_url": "https://id.example/keys", "jwt_audience": "collab", "jwt_issuer": "https://id.example"}
 SECRET = SecretStr("k3Zp0s9QwX7vB2nM5cR8tY1uI4oL6aD_")
 
 
@@ -118,6 +119,12 @@ def test_origins_are_read_from_one_line(monkeypatch: pytest.MonkeyPatch) -> None
     assert Settings().allowed_origins == ("https://a.example", "http://b.example:8080")
 
 
+@pytest.mark.parametrize("named", ["none", "hs256", "RS512", "PS256", "HS256,none"])
+def test_d01_no_other_algorithm_can_be_set(named: str) -> None:
+    with pytest.raises(ValidationError):
+        Settings(jwt_algorithms=named)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "origin", ["a.example", "https://a.example/", "https://*.a.example/x", "ftp://a", "https://u@a"]
 )
@@ -134,18 +141,33 @@ def test_what_is_no_origin_is_refused(origin: str) -> None:
         ({"auth": "jwt"}, "COLLAB_JWT_SECRET"),
         ({"auth": "jwt", "jwt_secret": "short"}, "32"),
         ({"auth": "jwt", "jwt_secret": "x" * 40}, "placeholder"),
+        ({"auth": "jwt", "jwt_secret": f"-----BEGIN PUBLIC KEY-----{'x1y2' * 9}"}, "COLLAB_JWT_KEYS"),
+        ({"auth": "jwt", "jwt_secret": SECRET, "jwt_secret_old": "short"}, "COLLAB_JWT_SECRET_OLD has 5"),
+        ({"auth": "jwt", "jwt_keys": "k.pem", "jwt_secret_old": SECRET}, "COLLAB_JWT_SECRET is not set"),
+        ({"auth": "jwt", "jwt_secret": SECRET, "jwt_keys": "k.pem"}, "COLLAB_JWT_SECRET and COLLAB_JWT_KEYS"),
+        ({"auth": "jwt", "jwt_secret": SECRET, **JWKS}, "COLLAB_JWT_SECRET and COLLAB_JWT_JWKS_URL"),
+        ({"auth": "jwt", "jwt_keys": "k.pem", "jwt_algorithms": "EdDSA,HS256"}, "HS256"),
+        ({"auth": "jwt", **JWKS, "jwt_algorithms": "HS256"}, "HS256"),
+        ({"auth": "jwt", "jwt_secret": SECRET, "jwt_algorithms": "HS256 RS256"}, "COLLAB_JWT_ALGORITHMS"),
+        ({"auth": "jwt", **JWKS, "jwt_jwks_url": "http://id.example/keys"}, "https"),
+        ({"auth": "jwt", **JWKS, "jwt_jwks_url": "http://localhost.id.example/keys"}, "https"),
+        ({"auth": "jwt", **JWKS, "jwt_jwks_url": "https://u:hunter2@id.example/keys"}, "https"),
+        ({"auth": "jwt", **JWKS, "jwt_audience": None}, "COLLAB_JWT_AUDIENCE"),
+        ({"auth": "jwt", **JWKS, "jwt_issuer": None}, "COLLAB_JWT_ISSUER"),
         ({"drain_spread_s": 20}, "COLLAB_DRAIN_SPREAD_S"),
         ({"redis": "redis://cache"}, "PostgreSQL"),
         ({"bus_secret": "15 bytes ......"}, "16"),
         ({"bus_secret": "x" * 16}, "placeholder"),
         ({"max_frame_bytes": 2048}, "COLLAB_MAX_FRAME_BYTES"),
         ({"unsaved_bytes_per_room": 2**40}, "COLLAB_UNSAVED_BYTES"),
+        ({"metrics_port": 8000}, "COLLAB_METRICS_PORT"),
     ],
 )
 def test_k01_what_must_not_be_served_is_refused_with_a_sentence(given: dict[str, Any], word: str) -> None:
     (objection,) = Settings(**given).objections()
     assert word in objection
     assert objection.endswith(".")
+    assert "hunter2" not in objection
 
 
 @pytest.mark.parametrize(
@@ -153,6 +175,11 @@ def test_k01_what_must_not_be_served_is_refused_with_a_sentence(given: dict[str,
     [
         {"host": "0.0.0.0", "allow_open_auth": True},
         {"host": "0.0.0.0", "auth": "jwt", "jwt_secret": SECRET},
+        {"host": "0.0.0.0", "auth": "jwt", "jwt_secret": SECRET, "jwt_secret_old": SECRET, "jwt_algorithms": "HS256"},
+        {"host": "0.0.0.0", "auth": "jwt", "jwt_keys": "k.pem", "jwt_algorithms": "EdDSA, ES256"},
+        {"host": "0.0.0.0", "auth": "jwt", **JWKS},
+        {"host": "0.0.0.0", "auth": "jwt", **JWKS, "jwt_jwks_url": "http://127.0.0.1:9000/keys"},
+        {"host": "0.0.0.0", "auth": "jwt", **JWKS, "jwt_jwks_url": "http://[::1]/keys"},
         {"host": "::1"},
         {"host": "127.9.9.9"},
         {"host": "localhost"},
@@ -162,3 +189,100 @@ def test_k01_what_must_not_be_served_is_refused_with_a_sentence(given: dict[str,
 )
 def test_what_is_safe_enough_may_be_served(given: dict[str, Any]) -> None:
     assert Settings(**given).objections() == ()
+
+
+PRODUCTION: dict[str, Any] = {
+    "environment": "production",
+    "host": "0.0.0.0",
+    "auth": "jwt",
+    "jwt_secret": SECRET,
+    "public_url": "https://docs.example.com",
+    "metrics_port": 9464,
+    "database": "postgresql://collab:Zk2wq8Lr@db/collab",
+    "redis": "redis://cache",
+    "bus_secret": "another secret of 30 bytes ...",
+}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"public_url": "http://localhost:8000"},
+        {"redis": None, "bus_secret": None},
+        {"metrics_port": None, "metrics": False},
+        {"allowed_origins": "https://app.example.com"},
+    ],
+)
+def test_k01_a_production_server_with_everything_set_may_be_served(given: dict[str, Any]) -> None:
+    assert Settings(**PRODUCTION | given).objections() == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"auth": "open"}, "COLLAB_AUTH=jwt"),
+        ({"auth": "open", "host": "127.0.0.1", "allow_open_auth": True}, "COLLAB_AUTH=jwt"),
+        ({"public_url": None}, "COLLAB_PUBLIC_URL"),
+        ({"public_url": "http://docs.example.com"}, "https"),
+        ({"public_url": "http://localhost.evil.example"}, "https"),
+        ({"allowed_origins": "*"}, "COLLAB_ALLOWED_ORIGINS"),
+        ({"engine": "inline"}, "COLLAB_ENGINE"),
+        ({"bus_secret": None}, "COLLAB_BUS_SECRET"),
+        ({"metrics_port": None}, "COLLAB_METRICS_PORT"),
+        ({"metrics_port": None, "host": "127.0.0.1"}, "COLLAB_METRICS_PORT"),
+        ({"jwt_secret": "change-me-change-me-change-me-1234567"}, "COLLAB_JWT_SECRET"),
+        ({"jwt_secret": "My-Super-Secret-of-many-bytes-123456"}, "placeholder"),
+        ({"bus_secret": "PLACEHOLDER-1234567890"}, "COLLAB_BUS_SECRET"),
+        ({"database": "postgresql://collab:collab@db/collab"}, "COLLAB_DATABASE"),
+        ({"database": "postgresql://collab:changeme99@db/collab"}, "COLLAB_DATABASE"),
+        ({"redis": "redis://:password@cache"}, "COLLAB_REDIS"),
+    ],
+)
+def test_k01_a20_production_refuses_what_is_open_default_or_plain(given: dict[str, Any], word: str) -> None:
+    (objection,) = Settings(**PRODUCTION | given).objections()
+    assert word in objection
+    assert objection.endswith(".")
+
+
+def test_k01_every_objection_is_told_at_once() -> None:
+    settings = Settings(environment="production", engine="inline", allowed_origins=("*",), host="0.0.0.0")
+    assert len(settings.objections()) == 5
+
+
+@pytest.mark.parametrize("host", ["docs.example.com:443", "http://docs.example.com", "a b", "*", "a/b", ""])
+def test_a04_what_is_no_host_is_refused(host: str) -> None:
+    with pytest.raises(ValidationError):
+        Settings(allowed_hosts=(host,))
+
+
+def test_a04_hosts_are_known_in_production_and_where_they_are_named() -> None:
+    assert Settings().known_hosts is None
+    assert Settings(allowed_hosts="A.example, [::1]").known_hosts == {  # type: ignore[arg-type]
+        *("localhost", "127.0.0.1", "[::1]", "a.example")
+    }
+    known = Settings(**PRODUCTION | {"public_url": "https://Docs.example.com:8443/", "host": "::"}).known_hosts
+    assert known == {"localhost", "127.0.0.1", "[::1]", "[::]", "docs.example.com"}
+
+
+@pytest.mark.parametrize(
+    ("given", "trusted"),
+    [
+        (None, ("127.0.0.1", "::1")),
+        ("10.0.0.0/8, 192.0.2.7,2001:db8::/32", ("10.0.0.0/8", "192.0.2.7", "2001:db8::/32")),
+        ("none", ()),
+        ("*", ("*",)),
+    ],
+)
+def test_a19_trusted_proxies_are_addresses_and_networks(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, trusted: tuple[str, ...]
+) -> None:
+    if given is not None:
+        monkeypatch.setenv("COLLAB_TRUSTED_PROXIES", given)
+    assert Settings().trusted_proxies == trusted
+
+
+@pytest.mark.parametrize("given", ["proxy.example", "10.0.0.1/8", "*,10.0.0.1", "none,10.0.0.1", "10.0.0.256"])
+def test_a19_what_would_trust_nobody_or_somebody_else_is_refused(given: str) -> None:
+    with pytest.raises(ValidationError):
+        Settings(trusted_proxies=given)  # type: ignore[arg-type]

@@ -22,8 +22,12 @@ export class Refusal extends Error {
 }
 
 export class Api {
-  readonly #token: string | null
+  #token: string | null
   constructor(token: string | null) {
+    this.#token = token
+  }
+
+  renew(token: string): void {
     this.#token = token
   }
 

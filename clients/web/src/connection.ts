@@ -7,11 +7,13 @@ import * as encoding from "lib0/encoding"
 import { IndexeddbPersistence } from "y-indexeddb"
 import { WebsocketProvider } from "y-websocket"
 import * as Y from "yjs"
+import { stateOf } from "./people.ts"
 import { type Facts, type Happening, START, type Status, after, statusOf } from "./state.ts"
 
 const SYNC = 0
 const SYNC_STEP_1 = 0
 const SYNC_STATUS = 102
+const TOKEN = 103
 /** How long the browser's own copy may take before we connect without it. A guess. */
 const STORAGE_WITHIN_MS = 3000
 /** How long a server may stay silent after a probe before the socket counts as dead. A guess. */
@@ -21,6 +23,8 @@ export type Report = { readonly status: Status; readonly facts: Facts; readonly 
 export type Options = {
   readonly document: string
   readonly token: string | null
+  /** Told how many seconds are left when the token is about to expire, and after each `renew`. */
+  readonly expiring?: (seconds: number) => void
   /** Whose copy in this browser; another user of the same browser has another. */
   readonly subject: string
   readonly report: (report: Report) => void
@@ -48,6 +52,7 @@ export class Connection {
       ...(options.token === null ? {} : { params: { token: options.token } }),
     })
     this.#listen()
+    this.#cleanPresence()
     this.loaded = this.#load().then(() => {
       if (this.#facts.link !== "closed") this.provider.connect()
     })
@@ -59,6 +64,12 @@ export class Connection {
 
   get kept(): boolean {
     return this.#kept
+  }
+
+  /** Goes on with a new token of the same user: in this session, and in those after a reconnect. */
+  renew(token: string): void {
+    this.provider.params = { token }
+    this.#sendToken(token)
   }
 
   close(): void {
@@ -85,8 +96,13 @@ export class Connection {
       this.#happen({ type: "acknowledged", version: decoding.readVarUint(payload) })
     }
     provider.on("status", ({ status }) => {
-      if (status === "connected") this.#happen({ type: "opened" })
+      if (status !== "connected") return
+      this.#happen({ type: "opened" })
+      if (this.#options.token !== null) this.#sendToken("")
     })
+    provider.messageHandlers[TOKEN] = (_encoder, decoder) => {
+      this.#options.expiring?.(decoding.readVarUint(decoder))
+    }
     provider.on("sync", (synced) => {
       if (synced) this.#happen({ type: "synced" })
     })
@@ -100,6 +116,17 @@ export class Connection {
     })
     window.addEventListener("offline", this.#onNetwork)
     window.addEventListener("online", this.#onNetwork)
+  }
+
+  /** Before anybody else looks, since peers may fill their states with anything. */
+  #cleanPresence(): void {
+    const { awareness } = this.provider
+    awareness.on("change", ({ added, updated }: { added: number[]; updated: number[] }) => {
+      for (const client of [...added, ...updated]) {
+        const state = awareness.states.get(client)
+        if (client !== awareness.clientID && state !== undefined) awareness.states.set(client, stateOf(state))
+      }
+    })
   }
 
   async #load(): Promise<void> {
@@ -129,6 +156,16 @@ export class Connection {
     const frame = encoding.createEncoder()
     encoding.writeVarUint(frame, SYNC_STATUS)
     encoding.writeVarUint8Array(frame, encoding.toUint8Array(version))
+    socket.send(encoding.toUint8Array(frame))
+  }
+
+  /** Message 103: empty, it says that this page understands the question for a new token. */
+  #sendToken(token: string): void {
+    const socket = this.provider.ws
+    if (socket?.readyState !== WebSocket.OPEN) return
+    const frame = encoding.createEncoder()
+    encoding.writeVarUint(frame, TOKEN)
+    encoding.writeVarString(frame, token)
     socket.send(encoding.toUint8Array(frame))
   }
 

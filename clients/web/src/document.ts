@@ -10,11 +10,14 @@ import type { Identity } from "./identity.ts"
 import { avatar, others, showPeople } from "./presence.ts"
 import { START, statusOf } from "./state.ts"
 import { StatusPill } from "./status.ts"
+import { takeToken } from "./token.ts"
 import { toolbar } from "./toolbar.ts"
 import { KEPT_HERE, UNSHOWABLE, closedFor } from "./words.ts"
 
 const UNTITLED = "Untitled"
 const MAX_TITLE_LENGTH = 200
+/** By then a change is committed, most of the time; if not, the next one shows it. A guess. */
+const COMMITTED_AFTER_MS = 1000
 
 export type Options = {
   readonly name: string
@@ -43,7 +46,7 @@ export class DocumentPage {
   readonly #text = h("div", { class: "text" })
   #editor: Editor | null = null
   #titleOnServer = ""
-  #titled = 0
+  #titled = ""
   readonly #beforeUnload = (event: BeforeUnloadEvent) => this.#warn(event)
 
   constructor(options: Options) {
@@ -57,6 +60,7 @@ export class DocumentPage {
     this.element = this.#build()
     this.#pill.show({ status: statusOf(START), facts: START, kept: false })
     window.addEventListener("beforeunload", this.#beforeUnload)
+    window.addEventListener("hashchange", () => this.#renew())
     this.#connection.provider.awareness.on("change", () => this.#showOthers())
     this.#showMe()
     void this.#loadTitle()
@@ -121,7 +125,7 @@ export class DocumentPage {
       element: this.#text,
       editable: this.#options.mayWrite,
       placeholder: () => (this.#options.mayWrite ? "Write something…" : "Nothing here yet"),
-      unshowable: () => void this.#showAsText(),
+      unshowable: () => this.#showAsText(),
     })
     if (this.#editor !== null && this.#options.mayWrite) this.#bar.append(toolbar(this.#editor))
   }
@@ -150,12 +154,22 @@ export class DocumentPage {
     if (unsaved || onlyHere) event.preventDefault()
   }
 
-  async #showAsText(): Promise<void> {
+  /** What is committed, and again a while after each change: the change that brought us here is on its way there. */
+  #showAsText(): void {
     this.#editor = null
     this.#bar.replaceChildren()
     this.#tell("Shown as plain text", UNSHOWABLE)
-    const text = await this.#options.api.text(this.#options.name).catch((error: Error) => error.message)
-    this.#text.replaceChildren(h("pre", { class: "as-text" }, text))
+    const shown = h("pre", { class: "as-text" })
+    const refresh = async () => {
+      shown.textContent = await this.#options.api.text(this.#options.name).catch((error: Error) => error.message)
+    }
+    let later: ReturnType<typeof setTimeout> | undefined
+    this.#connection.doc.on("update", () => {
+      clearTimeout(later)
+      later = setTimeout(() => void refresh(), COMMITTED_AFTER_MS)
+    })
+    this.#text.replaceChildren(shown)
+    void refresh()
   }
 
   async #loadTitle(): Promise<void> {
@@ -189,13 +203,22 @@ export class DocumentPage {
   #showOthers(): void {
     const { awareness } = this.#connection.provider
     showPeople(this.#people, others(awareness))
+    // All of them, not the newest: one peer with a clock far ahead would hide everybody else's.
     const stamps = [...awareness.getStates()]
-      .filter(([client]) => client !== awareness.clientID)
-      .map(([, state]) => (typeof state.titled === "number" ? state.titled : 0))
-    const newest = Math.max(0, ...stamps)
-    if (newest === this.#titled) return
-    this.#titled = newest
-    void this.#loadTitle()
+      .filter(([client, state]) => client !== awareness.clientID && typeof state.titled === "number")
+      .map(([client, state]) => `${client} ${state.titled}`)
+      .join()
+    if (stamps === this.#titled) return
+    this.#titled = stamps
+    if (stamps !== "") void this.#loadTitle()
+  }
+
+  /** Whoever embeds this page gives it a new token by a new `#token=`. */
+  #renew(): void {
+    const token = takeToken(location, history, sessionStorage)
+    if (token === null) return
+    this.#options.api.renew(token)
+    this.#connection.renew(token)
   }
 
   #showMe(): void {

@@ -1,11 +1,11 @@
 // The editor: Tiptap on the shared fragment, with other people's carets. Content it does not know is never bound to
-// it; then there is no editor and the caller shows something else.
+// it; then there is no editor and the caller shows something else. A reader's editor has a copy of its own.
 
 import { Editor } from "@tiptap/core"
 import { Collaboration } from "@tiptap/extension-collaboration"
 import { CollaborationCaret } from "@tiptap/extension-collaboration-caret"
 import { Placeholder } from "@tiptap/extensions"
-import type * as Y from "yjs"
+import * as Y from "yjs"
 import type { Connection } from "./connection.ts"
 import { isKnown, isKnownChange, nodesAndMarks } from "./content.ts"
 import type { Person } from "./people.ts"
@@ -41,14 +41,18 @@ export function openEditor(options: Options): Editor | null {
   }
   // Before the editor's own observer, so that a destroyed editor never sees what it would delete.
   fragment.observeDeep(guard)
+  const shown = options.editable ? doc : copyOf(doc)
   editor = new Editor({
     element: options.element,
     editable: options.editable,
     injectCSS: false,
+    // The shared fragment takes its place at once. Without it Tiptap would parse an empty string as HTML, which this
+    // page forbids everybody but ProseMirror's clipboard (trusted types).
+    content: { type: "doc", content: [{ type: "paragraph" }] },
     extensions: [
       ...nodesAndMarks(),
       Placeholder.configure({ placeholder: options.placeholder }),
-      Collaboration.configure({ document: doc, field: FRAGMENT }),
+      Collaboration.configure({ document: shown, field: FRAGMENT }),
       CollaborationCaret.configure({
         provider,
         user: { ...options.person },
@@ -62,6 +66,15 @@ export function openEditor(options: Options): Editor | null {
   })
   options.element.addEventListener("mousedown", (event) => writeBelow(editor, event))
   return editor
+}
+
+/** A document that follows ``doc`` and never changes it. The binding removes what does not fit together, such as a row
+ * outside a table; from a reader the server takes no change, and ends the session of one who goes on trying. */
+function copyOf(doc: Y.Doc): Y.Doc {
+  const copy = new Y.Doc()
+  Y.applyUpdate(copy, Y.encodeStateAsUpdate(doc))
+  doc.on("update", (update: Uint8Array) => Y.applyUpdate(copy, update))
+  return copy
 }
 
 /** A click below a last table or code block asks for a paragraph to write in. */

@@ -58,3 +58,32 @@ export function textOn(color: string): "#000000" | "#ffffff" {
   const luminance = 0.2126 * channel(1) + 0.7152 * channel(3) + 0.0722 * channel(5)
   return luminance > 0.179 ? "#000000" : "#ffffff"
 }
+
+const MOST_CLOCK = 2 ** 53
+
+type Place = Record<string, unknown>
+
+/** The state of a peer with nothing in it but what this page reads, each part of the form it is read in. */
+export function stateOf(state: unknown): Place {
+  const { user, cursor, titled } = (typeof state === "object" && state !== null ? state : {}) as Place
+  const { anchor, head } = (typeof cursor === "object" && cursor !== null ? cursor : {}) as Place
+  return {
+    ...(user === undefined ? {} : { user: personOf(user) }),
+    ...(isPosition(anchor) && isPosition(head) ? { cursor: { anchor, head } } : {}),
+    ...(typeof titled === "number" ? { titled } : {}),
+  }
+}
+
+/** Whether this is a Yjs relative position. The editor's binding fails on what is not, in the middle of drawing. */
+function isPosition(position: unknown): boolean {
+  if (typeof position !== "object" || position === null) return false
+  const { type, tname, item, assoc } = position as Place
+  const named = tname === undefined || tname === null || (typeof tname === "string" && tname.length <= 200)
+  const sided = assoc === undefined || assoc === null || Number.isInteger(assoc)
+  return named && sided && [type, item].every((id) => id === undefined || id === null || isId(id)) && !!(type ?? tname ?? item)
+}
+
+function isId(id: unknown): boolean {
+  const { client, clock } = (typeof id === "object" && id !== null ? id : {}) as Place
+  return [client, clock].every((part) => Number.isInteger(part) && (part as number) >= 0 && (part as number) < MOST_CLOCK)
+}

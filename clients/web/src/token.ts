@@ -29,12 +29,14 @@ export function claimsOf(token: string | null): Claims | null {
   }
 }
 
+const WRITERS: readonly unknown[] = ["write", "admin"]
+
 /** The rule of `collab/server/auth.py`: the full name, else the longest beginning. Without a token all may write. */
 export function mayWrite(claims: Claims | null, document: string): boolean {
   if (claims === null) return true
   const exact = claims.grants.get(document)
-  if (exact !== undefined) return exact === "write"
+  if (exact !== undefined) return WRITERS.includes(exact)
   const reaching = [...claims.grants.keys()].filter((p) => p.endsWith("*") && document.startsWith(p.slice(0, -1)))
   reaching.sort((a, b) => b.length - a.length)
-  return reaching[0] !== undefined && claims.grants.get(reaching[0]) === "write"
+  return reaching[0] !== undefined && WRITERS.includes(claims.grants.get(reaching[0]))
 }

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict"
 import { test } from "node:test"
 import { documentName, isDocumentName, personName } from "../src/names.ts"
-import { COLORS, MAX_NAME_LENGTH, NAMELESS, initials, personOf, safeColor, safeName, textOn } from "../src/people.ts"
+import { COLORS, MAX_NAME_LENGTH, NAMELESS, initials, personOf, safeColor, safeName, stateOf, textOn } from "../src/people.ts"
 import { claimsOf, mayWrite } from "../src/token.ts"
 
 test("h03 a colour that is more than a colour is replaced", () => {
@@ -66,4 +66,38 @@ test("a token's grants decide between an editor and a reader by the most specifi
   )
   assert.equal(mayWrite(claimsOf(null), "anything"), true)
   assert.equal(claimsOf("not a token"), null)
+})
+
+test("h03 of a peer's state only what this page reads is kept, in the form it is read in", () => {
+  const id = { client: 5, clock: 7 }
+  const good = { type: null, tname: "default", item: id, assoc: -1 }
+  assert.deepEqual(stateOf({ cursor: { anchor: good, head: { item: id } }, titled: 4, other: "x" }), {
+    cursor: { anchor: good, head: { item: id } },
+    titled: 4,
+  })
+  assert.deepEqual(stateOf({ user: { name: "Ann", color: "#AABBCC", style: "x" } }), {
+    user: { name: "Ann", color: "#aabbcc" },
+  })
+  for (const nothing of [null, undefined, 7, "text", [], { titled: "1" }]) assert.deepEqual(stateOf(nothing), {})
+  const bad = [
+    null,
+    7,
+    "x",
+    [],
+    {},
+    { item: {} },
+    { item: [5, 7] },
+    { item: { client: 5, clock: -1 } },
+    { item: { client: 5, clock: 0.5 } },
+    { item: { client: "5", clock: 7 } },
+    { item: { client: 2 ** 60, clock: 7 } },
+    { tname: 7 },
+    { tname: "x".repeat(1000) },
+    { ...good, assoc: "x" },
+    { ...good, type: "x" },
+  ]
+  for (const anchor of bad) {
+    assert.deepEqual(stateOf({ cursor: { anchor, head: good } }), {}, JSON.stringify(anchor))
+    assert.deepEqual(stateOf({ cursor: { anchor: good, head: anchor } }), {}, JSON.stringify(anchor))
+  }
 })

@@ -1,7 +1,8 @@
 """The y-websocket dialect: frames of bytes <-> message values.
 
-Shared by y-websocket, y-sweet (message 102) and y/hub clients. A frame holds one or more messages, each a varuint type
-and its payload, without an address: one document per socket. Text frames are the server's business, not this module's.
+Shared by y-websocket, y-sweet (message 102) and y/hub clients; message 103, by which a client renews its token, is
+collab's own. A frame holds one or more messages, each a varuint type and its payload, without an address: one document
+per socket. Text frames are the server's business, not this module's.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from collab.protocol.messages import (
     AwarenessEntry,
     Message,
     QueryAwareness,
+    Renewal,
     SyncStatus,
     SyncStep1,
     SyncStep2,
+    TimeLeft,
     Unknown,
     Update,
 )
@@ -34,6 +37,9 @@ MAX_AWARENESS_DEPTH = 8
 """Nesting of one client's state."""
 MAX_AWARENESS_CLOCK = (1 << 32) - 1
 
+MAX_TOKEN_BYTES = 8 * 1024
+"""Of a new token; as long as one in a request may be."""
+
 KEEP_ALIVE = bytes((1, 1, 0))
 """An awareness message without entries: says nothing, and resets every stock client's silence timer."""
 
@@ -41,6 +47,7 @@ _SYNC = 0
 _AWARENESS = 1
 _QUERY_AWARENESS = 3
 _SYNC_STATUS = 102
+_TOKEN = 103
 _STEP_1, _STEP_2, _UPDATE = 0, 1, 2
 
 
@@ -49,12 +56,14 @@ def decode(
     *,
     max_awareness_entries: int = MAX_AWARENESS_ENTRIES,
     max_awareness_state_bytes: int = MAX_AWARENESS_STATE_BYTES,
+    from_server: bool = False,
 ) -> list[Message]:
     """Return every message of ``frame``, in order; at least one.
 
     An unknown type yields `Unknown` and takes the rest of its frame with it, since its length cannot be known. What
     is inside updates and state vectors is not looked at. Raises `MalformedMessage` for an empty or cut frame, for
-    bytes left over, and for awareness that breaks a bound; then nothing of the frame counts.
+    bytes left over, and for awareness or a token that breaks a bound; then nothing of the frame counts. ``from_server``
+    reads what a server wrote: there message 103 is the time left, and not a token.
     """
     # One short update is nearly every frame of a busy room: it is cut out without a single call.
     if len(frame) > 2 and frame[0] == _SYNC and frame[1] == _UPDATE and frame[2] + 3 == len(frame) and frame[2] < 0x80:
@@ -76,6 +85,11 @@ def decode(
             elif kind == _SYNC_STATUS:
                 version, position = read_bytes(frame, position)
                 message = SyncStatus(version)
+            elif kind == _TOKEN and from_server:
+                seconds, position = read_uint(frame, position)
+                message = TimeLeft(seconds)
+            elif kind == _TOKEN:
+                message, position = _read_token(frame, position)
             else:
                 message = Unknown(kind)
                 position = len(frame)
@@ -100,6 +114,10 @@ def encode(message: Message) -> bytes:
             return b"\x66" + write_bytes(version)
         case QueryAwareness():
             return b"\x03"
+        case Renewal(token):
+            return b"\x67" + write_bytes(token)
+        case TimeLeft(seconds):
+            return b"\x67" + write_varuint(seconds)
         case _:
             return write_varuint(message.type)
 
@@ -114,6 +132,13 @@ def _read_sync(frame: bytes, position: int) -> tuple[Message, int]:
     if step == _STEP_2:
         return SyncStep2(payload), position
     raise MalformedMessage("unknown sync step")
+
+
+def _read_token(frame: bytes, position: int) -> tuple[Renewal, int]:
+    token, position = read_bytes(frame, position)
+    if len(token) > MAX_TOKEN_BYTES or not token.isascii():
+        raise MalformedMessage(f"a token that is not ASCII, or above {MAX_TOKEN_BYTES} bytes")
+    return Renewal(token), position
 
 
 def _read_entries(payload: bytes, max_entries: int, max_state_bytes: int) -> tuple[AwarenessEntry, ...]:

@@ -12,9 +12,11 @@ import structlog
 from fastapi import APIRouter, Query, Request, Response
 
 from collab.engine.port import Format, Render, RootType
+from collab.server.audit import event
 from collab.server.guard import UPDATE_MEDIA_TYPE, GuardedRoute, TheAccess, TheHub, TheJobs
 from collab.server.problems import documented
 from collab.server.rest.schemas import DocumentName, RootName, Saved
+from collab.server.rights import is_nobody
 
 router = APIRouter(prefix="/v1/documents/{name}", tags=["content"], route_class=GuardedRoute)
 log = structlog.get_logger("collab.rest")
@@ -61,6 +63,7 @@ async def read_content(
     name: DocumentName,
     hub: TheHub,
     jobs: TheJobs,
+    access: TheAccess,
     request: Request,
     format: AskedFormat = "json",  # noqa: A002 - the query parameter's name
     root: AskedRoot = None,
@@ -75,6 +78,8 @@ async def read_content(
     for damage in stored.damage:
         log.warning("document damaged", document=name, damage=damage)
     content = cast("bytes", await jobs.run(name, Render(stored.all_updates, format, root, type)))
+    if not is_nobody(access):
+        hub.audit.note(event("document.export", access, name, format=format))
     return rendered(content, format, name, etag(created, stored.last_seq))
 
 

@@ -10,7 +10,9 @@ from fastapi import APIRouter, Query, Request, Response
 from collab.engine.port import Compose
 from collab.errors import CloseCode, CollabError, DocumentDeleted, DocumentMissing
 from collab.protocol.names import canonical_name
-from collab.server.guard import GuardedRoute, TheAccess, TheHub, TheJobs
+from collab.room import Role
+from collab.server.audit import event
+from collab.server.guard import GuardedRoute, TheAccess, TheHub, TheJobs, TheRights
 from collab.server.problems import documented
 from collab.server.rest.schemas import (
     Document,
@@ -47,7 +49,7 @@ async def create_document(
 ) -> Document:
     """Create a document, with content when given: both are committed together or not at all."""
     name = canonical_name(new.name)
-    access.require(name, write=True)
+    access.require(name, Role.WRITE)
     author = access.identity.subject
     entry = None
     if new.content is not None:
@@ -57,6 +59,7 @@ async def create_document(
     document = await hub.store.documents.create(name, title=new.title, meta=new.meta, entry=entry)
     if entry is not None and hub.holds(name):
         await _tell_room(hub, name, entry.update, author)
+    await hub.audit.append(event("document.create", access, name))
     response.headers["Location"] = f"{request.scope.get('root_path', '')}/v1/documents/{name}"
     return Document.of(document)
 
@@ -65,13 +68,15 @@ async def create_document(
 async def list_documents(
     hub: TheHub,
     access: TheAccess,
+    rights: TheRights,
     prefix: Annotated[NamePart, Query(description="Only names that begin like this.", examples=["acme:"])] = "",
     cursor: Annotated[NamePart | None, Query(description="`next` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
 ) -> DocumentPage:
-    """Documents in name order, of those the caller may read."""
+    """Documents in name order, of those the caller may read: by token, by grant, by the link presented."""
     found: list[StoredDocument] = []
-    for reach in _reaches(access.grants, prefix):
+    names = await rights.named(access, prefix=prefix, after=cursor, limit=limit + 1)
+    for reach in _reaches((*access.grants, *names), prefix):
         if len(found) <= limit:
             found += await _within(hub.store.documents, reach, cursor, limit + 1 - len(found))
     shown = found[:limit]
@@ -96,10 +101,11 @@ async def change_document(name: DocumentName, change: DocumentChange, hub: TheHu
 
 
 @router.delete("/{name}", status_code=204, responses=documented(400, 401, 403, 404, 422, 503), summary="Delete")
-async def delete_document(name: DocumentName, hub: TheHub) -> None:
+async def delete_document(name: DocumentName, hub: TheHub, access: TheAccess) -> None:
     """Delete for everybody. Whoever has it open is told; the name stays taken, so no late client brings it back."""
     await hub.store.documents.delete(name)
     await hub.close_document(name, CloseCode.DELETED)
+    await hub.audit.append(event("document.delete", access, name))
 
 
 async def _tell_room(hub: Any, name: str, update: bytes, author: str) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from collab.errors import CloseCode
+from collab.room import Role
 from collab.server.guard import GuardedRoute, TheAccess, TheHub
 from collab.server.problems import documented
 from collab.server.rest.schemas import DocumentName, Presence, Present
@@ -49,8 +50,8 @@ async def remove_from_document(name: DocumentName, hub: TheHub, subject: Subject
     "/presence", status_code=204, responses=documented(400, 401, 403, 422, 503), summary="Send a user away everywhere"
 )
 async def remove_everywhere(hub: TheHub, access: TheAccess, subject: Subject, final: Final = False) -> None:
-    """Close all of a user's sessions, on every node. Needs a write grant for every document (`*`)."""
-    access.require("*", write=True)
+    """Close all of a user's sessions, on every node. Needs the role write for every document (`*`)."""
+    access.require("*", Role.WRITE)
     hub.close_user(subject, _code(final))
 
 

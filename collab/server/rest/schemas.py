@@ -167,7 +167,7 @@ class Present(BaseModel):
     subject: str = Field(description='"anonymous" where nobody is asked who they are.')
     name: str | None
     color: str | None
-    grant: Literal["read", "write"]
+    role: Literal["read", "comment", "write", "admin"]
     connected_at: datetime
 
     @classmethod
@@ -178,7 +178,7 @@ class Present(BaseModel):
             subject=who.subject,
             name=who.name,
             color=who.color,
-            grant=presence.grant.value,
+            role=presence.role.value,
             connected_at=presence.connected_at,
         )
 

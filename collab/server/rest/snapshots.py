@@ -8,10 +8,12 @@ from fastapi import APIRouter, Query, Request, Response
 
 from collab.engine.port import Fold, Folded, Render, Revert
 from collab.protocol.yjs import EMPTY_UPDATE
+from collab.server.audit import event
 from collab.server.guard import GuardedRoute, TheAccess, TheHub, TheJobs
 from collab.server.problems import documented
 from collab.server.rest.content import RENDERED, AskedFormat, AskedRoot, AskedType, etag, not_modified, rendered
 from collab.server.rest.schemas import MAX_ID, DocumentName, NewSnapshot, Saved, Snapshot, SnapshotId, SnapshotPage
+from collab.server.rights import is_nobody
 
 router = APIRouter(prefix="/v1/documents/{name}/snapshots", tags=["snapshots"], route_class=GuardedRoute)
 
@@ -81,6 +83,7 @@ async def read_snapshot(
     snapshot: SnapshotId,
     hub: TheHub,
     jobs: TheJobs,
+    access: TheAccess,
     request: Request,
     format: AskedFormat = "json",  # noqa: A002 - the query parameter's name
     root: AskedRoot = None,
@@ -92,6 +95,8 @@ async def read_snapshot(
     if unchanged := not_modified(request, tag):
         return unchanged
     content = cast("bytes", await jobs.run(name, Render((update,), format, root, type)))
+    if not is_nobody(access):
+        hub.audit.note(event("document.export", access, name, format=format, snapshot=snapshot))
     return rendered(content, format, f"{name}.{found.id}", tag)
 
 
@@ -107,9 +112,11 @@ async def restore_snapshot(
     _, target = await hub.store.snapshots.get(name, snapshot)
     stored = await hub.store.log.load(name)
     change = cast("bytes", await jobs.run(name, Revert(stored.all_updates, (target,))))
-    if change == EMPTY_UPDATE:
-        return Saved(seq=stored.last_seq)
-    return Saved(seq=await hub.submit(name, change, author=access.identity.subject))
+    seq = stored.last_seq
+    if change != EMPTY_UPDATE:
+        seq = await hub.submit(name, change, author=access.identity.subject)
+    await hub.audit.append(event("document.restore", access, name, snapshot=snapshot))
+    return Saved(seq=seq)
 
 
 @router.delete(

@@ -1,6 +1,6 @@
 """docker-compose.yml: what it names exists, what it sets is a setting, and nothing is open that need not be.
 
-No Docker engine takes part: the file is read as Compose would read it, with no variables given.
+No Docker engine takes part: the file is read as Compose would read it, with only the variables given it asks for.
 """
 
 from __future__ import annotations
@@ -21,13 +21,20 @@ UVICORN_GRACE_S = 5
 """`timeout_graceful_shutdown` in collab/server/run.py."""
 
 
+GIVEN = {name: f"{name}-0123456789abcdef" for name in ("POSTGRES_PASSWORD", "COLLAB_JWT_SECRET", "COLLAB_BUS_SECRET")}
+"""What an operator must give."""
+
+
 def interpolated(value: Any) -> Any:
-    """``value`` with the default of every variable, as Compose does it: after YAML was read."""
+    """``value`` with what is given, else the default of every variable, as Compose does it: after YAML was read."""
     if isinstance(value, dict):
         return {key: interpolated(member) for key, member in value.items()}
     if isinstance(value, list):
         return [interpolated(member) for member in value]
-    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    asked = re.sub(r"\$\{(\w+):\?[^}]*\}", lambda found: GIVEN[found[1]], value)
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", asked)
 
 
 COMPOSE = interpolated(yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8")))
@@ -59,7 +66,16 @@ def test_every_variable_is_a_setting_and_together_they_may_be_served(
         assert isinstance(value, str), f"{variable} is not a text: {value!r}"
         assert variable in settings or not variable.startswith(ENV_PREFIX)
         monkeypatch.setenv(variable, value)
-    assert Settings(host="0.0.0.0").objections() == ()
+    settings = Settings(host="0.0.0.0")
+    assert settings.environment == "production"
+    assert settings.objections() == ()
+
+
+def test_k01_nothing_secret_has_a_default() -> None:
+    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    asked = re.findall(r"\$\{(\w+)(:[-?])", text)
+    assert {name for name, how in asked if how == ":?"} == set(GIVEN)
+    assert {name for name, how in asked if how != ":?"} == {"COLLAB_PUBLIC_URL"}
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -119,7 +135,9 @@ def test_nginx_and_prometheus_know_every_node() -> None:
         listed = (ROOT / "deploy" / "nginx" / f"{group}.conf").read_text()
         assert re.findall(r"^server (\S+)", listed, re.MULTILINE) == nodes
     scraped = yaml.safe_load((ROOT / "deploy" / "prometheus.yml").read_text())
-    assert scraped["scrape_configs"][0]["static_configs"][0]["targets"] == nodes
+    port = environment("collab1")["COLLAB_METRICS_PORT"]
+    assert scraped["scrape_configs"][0]["static_configs"][0]["targets"] == [f"{node}:{port}" for node in NODES]
+    assert port not in (ROOT / "deploy" / "nginx.conf").read_text()
     assert all(meet(watcher, node) for watcher in ("nginx", "prometheus") for node in NODES)
 
 

@@ -96,6 +96,7 @@ def test_every_variable_is_a_setting() -> None:
     settings = {setting.variable for setting in describe()}
     given = [name for line in instructions("ENV") for name in re.findall(r"(\w+)=", line)]
     assert "COLLAB_HOST" in given
+    assert "COLLAB_ENVIRONMENT=production" in " ".join(instructions("ENV"))
     assert {name for name in given if name.startswith(ENV_PREFIX)} <= settings
 
 

@@ -29,8 +29,8 @@ def _failing_fill(self: native.NativeDoc, update: bytes) -> None:
     _fill(self, update)
 
 
-def _failing_pack(call: int, answer: wire.Answer, *, as_received: bool = True) -> list[object]:
-    return [call, -1, "what nobody asked for"] if _babbling else _pack_answer(call, answer, as_received=as_received)
+def _failing_pack(call: int, answer: wire.Answer) -> list[object]:
+    return [call, -1, "what nobody asked for"] if _babbling else _pack_answer(call, answer)
 
 
 if __name__ == "__main__":

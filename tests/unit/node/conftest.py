@@ -14,7 +14,7 @@ from collab.errors import CloseCode
 from collab.node import Frame, Hub, HubLimits, LiveRoom, Outbox
 from collab.protocol.dialects.y_websocket import decode, encode
 from collab.protocol.messages import Message, SyncStep1, SyncStep2, Update
-from collab.room import Grant, Identity, Session
+from collab.room import Identity, Role, Session
 from collab.store import MemoryStore
 from collab.store.port import Store
 
@@ -66,9 +66,9 @@ class FakeConnection:
 class Client:
     """One session and its connection."""
 
-    def __init__(self, hub: Hub, name: str, grant: Grant = Grant.WRITE) -> None:
+    def __init__(self, hub: Hub, name: str, role: Role = Role.WRITE) -> None:
         self.hub = hub
-        self.session = Session(name, Identity(name), grant)
+        self.session = Session(name, Identity(name), role)
         self.connection = FakeConnection()
         self.outbox = Outbox(self.connection)
         self.room: LiveRoom | None = None

@@ -108,10 +108,6 @@ class DeadlyEngine(InlineEngine):
                 raise self.die(index)
         return await super().integrate(document, updates, probe=probe)
 
-    async def absorb(self, document: str, update: bytes) -> Integration:
-        self._check(document)
-        return await super().absorb(document, update)
-
     def follow(self, document: str, updates: Sequence[bytes], done: Followed) -> None:
         async def integrate() -> None:
             try:

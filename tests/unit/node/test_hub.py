@@ -12,7 +12,7 @@ from collab.errors import CloseCode, DocumentDeleted, Draining, EngineDied, Malf
 from collab.node import ConnectionLimits, Hub, HubLimits
 from collab.node.door import PER_TURN
 from collab.protocol.messages import Awareness, AwarenessEntry, SyncStatus, SyncStep1, SyncStep2, Update
-from collab.room import Grant
+from collab.room import Role
 from collab.store import MemoryStore
 from tests.unit.node.conftest import Build, Client
 from tests.unit.node.support import FlakyStore, Writer, text_of
@@ -234,7 +234,7 @@ async def test_the_node_and_each_room_take_only_so_many(build: Build) -> None:
 
 
 async def test_r3_a_reader_changes_nothing(hub: Hub) -> None:
-    ann, reader = await Client(hub, "ann").enter(), await Client(hub, "reader", Grant.READ).enter()
+    ann, reader = await Client(hub, "ann").enter(), await Client(hub, "reader", Role.READ).enter()
     writer = Writer()
     ann.send(Update(writer.type("hello")))
     await reader.connection.receives(Update)

@@ -46,7 +46,7 @@ MESSAGES = st.one_of(
     st.builds(PeerUpdate, NUMBERS, NUMBERS, BYTES),
     st.builds(PeerCommitted, NUMBERS, st.lists(st.tuples(NUMBERS, NUMBERS), max_size=4).map(tuple)),
     st.builds(PeerAwareness, ENTRIES),
-    st.builds(PeerDigest, BYTES, BYTES, BYTES, NUMBERS),
+    st.builds(PeerDigest, BYTES, BYTES, BYTES, NUMBERS, NUMBERS),
     st.builds(PeerAsk, BYTES, BYTES),
     st.builds(PeerAnswer, NUMBERS, st.booleans(), BYTES, NUMBERS, ENTRIES),
 )

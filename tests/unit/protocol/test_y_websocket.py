@@ -14,6 +14,7 @@ from collab.protocol.dialects.y_websocket import (
     MAX_AWARENESS_DEPTH,
     MAX_AWARENESS_ENTRIES,
     MAX_AWARENESS_STATE_BYTES,
+    MAX_TOKEN_BYTES,
     decode,
     encode,
 )
@@ -22,9 +23,11 @@ from collab.protocol.messages import (
     AwarenessEntry,
     Message,
     QueryAwareness,
+    Renewal,
     SyncStatus,
     SyncStep1,
     SyncStep2,
+    TimeLeft,
     Unknown,
     Update,
 )
@@ -40,6 +43,8 @@ GOLDEN: dict[str, Message] = {
     "03": QueryAwareness(),
     "660105": SyncStatus(b"\x05"),
     "66028001": SyncStatus(b"\x80\x01"),
+    "6700": Renewal(b""),
+    "6703612e62": Renewal(b"a.b"),
 }
 
 STATES = st.none() | st.sampled_from(
@@ -53,8 +58,9 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(Awareness, st.lists(ENTRIES, max_size=5).map(tuple)),
     st.just(QueryAwareness()),
     st.builds(SyncStatus, st.binary(max_size=9)),
+    st.builds(Renewal, st.text(st.characters(max_codepoint=127), max_size=200).map(str.encode)),
 )
-UNKNOWN = st.builds(Unknown, st.integers(4, (1 << 53) - 1).filter(lambda kind: kind != 102) | st.just(2))
+UNKNOWN = st.builds(Unknown, st.integers(4, (1 << 53) - 1).filter(lambda kind: kind not in (102, 103)) | st.just(2))
 
 
 def awareness_frame(payload: bytes) -> bytes:
@@ -218,3 +224,21 @@ def test_a9_client_ids_and_clocks_beyond_their_width_are_malformed(client: int, 
     entry = write_varuint(client) + write_varuint(clock) + write_bytes(b"{}")
     with pytest.raises(MalformedMessage):
         decode(awareness_frame(b"\x01" + entry))
+
+
+@given(st.integers(0, (1 << 53) - 1))
+def test_w1_the_time_left_is_read_back_by_clients(seconds: int) -> None:
+    frame = encode(TimeLeft(seconds))
+    assert decode(frame, from_server=True) == [TimeLeft(seconds)]
+    assert decode(encode(SyncStatus(b"\x01")) + frame, from_server=True) == [SyncStatus(b"\x01"), TimeLeft(seconds)]
+    for cut in range(1, len(frame)):
+        with pytest.raises(MalformedMessage):
+            decode(frame[:cut], from_server=True)
+
+
+def test_w2_a_token_is_bounded_in_bytes_and_ascii() -> None:
+    longest = b"t" * MAX_TOKEN_BYTES
+    assert decode(encode(Renewal(longest))) == [Renewal(longest)]
+    for token in (longest + b"t", "tökén".encode(), b"\xff"):
+        with pytest.raises(MalformedMessage):
+            decode(encode(Renewal(token)))

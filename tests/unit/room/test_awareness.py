@@ -9,7 +9,7 @@ import pytest
 from collab.errors import MalformedMessage
 from collab.protocol.messages import AwarenessEntry
 from collab.protocol.peers import PeerEntry
-from collab.room import AwarenessTable, Grant, Identity, Session
+from collab.room import AwarenessTable, Identity, Role, Session
 from collab.room.awareness import REMOVED_KEPT_FOR, stamp
 
 ANN = Identity("ann")
@@ -17,7 +17,7 @@ BEN = Identity("ben")
 
 
 def session(identity: Identity = ANN, joined_at: float = 0.0) -> Session:
-    return Session("s", identity, Grant.WRITE, joined_at=joined_at)
+    return Session("s", identity, Role.WRITE, joined_at=joined_at)
 
 
 def entry(client: int, clock: int, state: bytes | None = b"{}") -> AwarenessEntry:

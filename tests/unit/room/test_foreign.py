@@ -7,13 +7,13 @@ from collab.protocol.peers import PeerUpdate
 from collab.room import (
     Effect,
     Foreign,
-    Grant,
     Identity,
     Integrate,
     Integrated,
     Proposal,
     Receipt,
     Record,
+    Role,
     Room,
     Saved,
     Send,
@@ -24,7 +24,7 @@ A, B, THEIRS = b"\x01a", b"\x01b", b"\x01t"
 
 
 def writer(room: Room, name: str = "ann") -> Session:
-    session = Session(name, Identity(name), Grant.WRITE)
+    session = Session(name, Identity(name), Role.WRITE)
     room.join(session, 0)
     room.receive(session, SyncStep2(b"\x00\x00"), 0)
     session.settled = 1

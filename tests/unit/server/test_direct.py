@@ -6,7 +6,6 @@ When uvicorn's or websockets' insides move, this is what fails.
 from __future__ import annotations
 
 import asyncio
-import os
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
@@ -20,30 +19,16 @@ from collab.protocol.dialects.y_websocket import decode, encode
 from collab.protocol.messages import Awareness, AwarenessEntry, Message, SyncStep1, Update
 from collab.protocol.yjs import scan_update
 from collab.server.app import Collab
+from collab.server.auth import Authenticate
 from collab.server.direct import Terms, server_frame
-from collab.server.front import FrontProtocol, front
+from collab.server.front import Deadlines, FrontProtocol, front
 from collab.settings import Settings
 from collab.store import MemoryStore
+from tests.support.raw import client_frame
 from tests.unit.node.support import Writer, text_of
 
 FIN_BINARY, FIN_TEXT, CLOSE, PING, PONG = 0x82, 0x81, 0x88, 0x89, 0x8A
 MAX_FRAME = 200_000
-
-
-def client_frame(payload: bytes, first: int = FIN_BINARY, *, mask: bool = True) -> bytes:
-    """A frame as a client sends it (RFC 6455 section 5.2)."""
-    length = len(payload)
-    bit = 0x80 if mask else 0
-    if length < 126:
-        head = bytes((first, bit | length))
-    elif length < 1 << 16:
-        head = bytes((first, bit | 126)) + struct.pack("!H", length)
-    else:
-        head = bytes((first, bit | 127)) + struct.pack("!Q", length)
-    if not mask:
-        return head + payload
-    key = os.urandom(4)
-    return head + key + bytes(byte ^ key[index % 4] for index, byte in enumerate(payload))
 
 
 class RawClient:
@@ -115,8 +100,10 @@ class Server:
 
 
 @asynccontextmanager
-async def running(settings: Settings, *, direct: bool, ping_every: float = 20.0) -> AsyncIterator[Server]:
-    node = Collab(settings, store=MemoryStore(), engine=InlineEngine())
+async def running(
+    settings: Settings, *, direct: bool, ping_every: float = 20.0, authenticate: Authenticate | None = None
+) -> AsyncIterator[Server]:
+    node = Collab(settings, store=MemoryStore(), engine=InlineEngine(), authenticate=authenticate)
     config = uvicorn.Config(
         node.app,
         port=0,
@@ -125,12 +112,20 @@ async def running(settings: Settings, *, direct: bool, ping_every: float = 20.0)
         ws_per_message_deflate=False,
         ws_ping_interval=ping_every,
         ws_ping_timeout=ping_every,
+        forwarded_allow_ips=list(settings.trusted_proxies),
         log_config=None,
         lifespan="on",
     )
     if direct:
         terms = Terms(settings.max_frame_bytes, settings.outbox_bytes, ping_every=ping_every, pong_within=ping_every)
-        config.http = front(node.endpoint, somebody_came=node.hub.door.somebody_came, terms=terms, trusted="127.0.0.1")
+        config.http = front(
+            node.endpoint,
+            somebody_came=node.hub.door.somebody_came,
+            timed_out=lambda: node.hub.counters.limits.add("request"),
+            terms=terms,
+            deadlines=Deadlines(settings.request_head_s, settings.request_body_s),
+            trusted=list(settings.trusted_proxies),
+        )
     uvicorn_server = uvicorn.Server(config)
     uvicorn_server.capture_signals = nullcontext  # type: ignore[method-assign, assignment]
     task = asyncio.create_task(uvicorn_server.serve())
@@ -355,5 +350,12 @@ def test_a_frame_is_encoded_once_for_everybody() -> None:
 
 
 def test_the_insides_of_uvicorn_that_the_front_leans_on_are_there() -> None:
-    for name in ("handle_websocket_upgrade", "connection_made"):
+    for name in (
+        "handle_websocket_upgrade",
+        "connection_made",
+        "connection_lost",
+        "data_received",
+        "on_headers_complete",
+        "on_message_complete",
+    ):
         assert callable(getattr(FrontProtocol.__mro__[1], name))

@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args, get_origin
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from collab.settings.key_rules import is_loopback
+from collab.settings.objections import ENV_PREFIX, LOOPBACK_HOSTS, objections
 
-ENV_PREFIX = "COLLAB_"
-MIN_SECRET_BYTES = 32
-"""RFC 7518 section 3.2: an HS256 key is at least as long as its hash."""
 _ORIGIN = re.compile(r"https?://[^/?#\s@]+")
-MIN_BUS_SECRET_BYTES = 16
-"""Of a message's signature 16 bytes are kept; a shorter key would be easier to guess than that."""
 _DATABASE_SCHEMES = ("sqlite", "postgresql", "postgres")
+_HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 _KIB, _MIB = 1024, 1024 * 1024
 
 
@@ -34,14 +30,37 @@ class Settings(BaseSettings):
         env_prefix=ENV_PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True, env_ignore_empty=True
     )
 
+    environment: Literal["development", "production"] = Field(
+        default="development",
+        description="production: strangers can reach this server. It does not start with open access, default or short "
+        "secrets, wildcards or plain HTTP in its addresses, and answers only to host names it knows.",
+    )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 lets the system choose.")
     public_url: str | None = Field(
         default=None,
         description="Where browsers reach this server, when a proxy stands in front. Its origin is then allowed too.",
     )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Host names requests may ask for, without ports, separated by commas, besides that of the public "
+        "URL and this machine's own. Empty: only those in production, any in development.",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("127.0.0.1", "::1"),
+        description="Addresses or networks of proxies in front, separated by commas, whose X-Forwarded-For and "
+        "X-Forwarded-Proto are believed. none: nobody's. *: any.",
+    )
     serve_page: bool = Field(default=True, description="Serve the editor page at /.")
+    openapi: bool = Field(default=True, description="Serve the description of the REST API at /openapi.json.")
     metrics: bool = Field(default=True, description="Serve Prometheus metrics at /metrics.")
+    metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Serve /metrics at a port of its own instead, which only machines should reach; /livez and /readyz "
+        "are there too.",
+    )
 
     database: SecretStr = Field(
         default=SecretStr("sqlite:///collab.db"),
@@ -80,8 +99,40 @@ class Settings(BaseSettings):
         default=False, description="Allow auth=open on an address that other machines can reach."
     )
     jwt_secret: SecretStr | None = Field(default=None, description="Key of the tokens (HS256), at least 32 bytes.")
-    jwt_audience: str | None = Field(default=None, description="When set, a token must name it in its aud claim.")
-    jwt_issuer: str | None = Field(default=None, description="When set, a token must name it in its iss claim.")
+    jwt_secret_old: SecretStr | None = Field(
+        default=None, description="A second secret that is believed too, while one replaces the other."
+    )
+    jwt_keys: str | None = Field(
+        default=None, description="File with the public keys of the tokens: PEM, or a JSON Web Key Set."
+    )
+    jwt_jwks_url: str | None = Field(
+        default=None,
+        description="Address of the public keys of the tokens, a JSON Web Key Set: https, or http on this machine.",
+    )
+    jwt_algorithms: Annotated[tuple[Literal["EdDSA", "ES256", "RS256", "HS256"], ...], NoDecode] = Field(
+        default=(),
+        description="Algorithms of tokens, separated by commas. "
+        "Empty: HS256 with a secret; EdDSA, ES256 and RS256 with public keys.",
+    )
+    jwt_audience: str | None = Field(
+        default=None,
+        min_length=1,
+        description="When set, a token must name it in its aud claim. Unset: a token that names any is refused.",
+    )
+    jwt_issuer: str | None = Field(
+        default=None, min_length=1, description="When set, a token must name it in its iss claim."
+    )
+    jwt_max_lifetime_s: float = Field(
+        default=86_400.0,
+        gt=0,
+        description="A token good for longer is refused. Stock y-websocket sends the token it was made with at every "
+        "reconnect, so this is also how long a laptop may sleep.",
+    )
+    token_in_url: bool = Field(
+        default=True,
+        description="Take tokens from ?token= too, the only place where stock y-websocket and y-sweet can put one. "
+        "Proxies before this server, and an application that mounts collab, must not log it.",
+    )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Origins of web pages on other hosts that may connect, separated by commas. "
@@ -115,6 +166,36 @@ class Settings(BaseSettings):
     max_awareness_bytes: int = Field(default=8 * _KIB, ge=256, description="Largest presence state of one client.")
     max_sessions: int = Field(default=10_000, ge=1, description="Most sessions of one node.")
     max_sessions_per_room: int = Field(default=1_000, ge=1, description="Most sessions of one document on one node.")
+    max_sessions_per_user: int = Field(
+        default=50, ge=0, description="Most sessions of one user on one node; 0: any number, as where auth=open."
+    )
+    max_refusals_per_address: int = Field(
+        default=50,
+        ge=0,
+        description="WebSocket upgrades of one address that may be refused in a minute, for want of a token or a role, "
+        "before it is answered 429. 0: any number.",
+    )
+    messages_per_s: float = Field(
+        default=200.0,
+        ge=0,
+        description="Messages of one session beyond which it is read more slowly; one held back for nearly a minute "
+        "is closed with 4529. 0: no limit.",
+    )
+    burst_messages: int = Field(default=1_000, ge=1, description="So many may come at once.")
+    bytes_per_s: float = Field(default=2 * _MIB, ge=0, description="The same in bytes. 0: no limit.")
+    burst_bytes: int = Field(default=32 * _MIB, ge=_KIB, description="So many bytes may come at once.")
+    max_document_bytes: int = Field(
+        default=20 * _MIB,
+        ge=64 * _KIB,
+        le=128 * _MIB,
+        description="Largest document, encoded; a larger one takes deletions only. One half as large is logged.",
+    )
+    many_clients: int = Field(
+        default=50_000,
+        ge=1,
+        description="A document in which so many clients have written, one for each time somebody opened a page and "
+        "typed, is logged.",
+    )
     outbox_bytes: int = Field(
         default=_MIB,
         ge=16 * _KIB,
@@ -125,6 +206,15 @@ class Settings(BaseSettings):
     )
     unsaved_bytes_per_room: int = Field(default=_MIB, ge=16 * _KIB, description="The same for one document.")
 
+    request_head_s: float = Field(
+        default=10.0, gt=0, description="Longest time from connecting to the end of a request's head."
+    )
+    request_body_s: float = Field(default=120.0, gt=0, description="Longest time for the body of a REST request.")
+    authentication_s: float = Field(
+        default=5.0,
+        gt=0,
+        description="Longest time for finding out who opens a WebSocket; then it is closed with 4508.",
+    )
     keep_alive_s: float = Field(
         default=10.0, gt=0, le=15, description="A session that hears nothing this long is sent something."
     )
@@ -149,9 +239,9 @@ class Settings(BaseSettings):
     )
     log_format: Literal["console", "json"] = Field(default="console", description="How log lines look.")
 
-    @field_validator("allowed_origins", mode="before")
+    @field_validator("allowed_origins", "allowed_hosts", "trusted_proxies", "jwt_algorithms", mode="before")
     @classmethod
-    def _split_origins(cls, value: object) -> object:
+    def _split_lists(cls, value: object) -> object:
         return tuple(part for part in re.split(r"[,\s]+", value) if part) if isinstance(value, str) else value
 
     @field_validator("allowed_origins")
@@ -161,6 +251,28 @@ class Settings(BaseSettings):
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise ValueError("an origin is http(s)://host or http(s)://host:port, without a path")
         return tuple(origin.lower() for origin in value)
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if not _HOST.fullmatch(host):
+                raise ValueError("a host is a name or an address, IPv6 in brackets, without a port")
+        return tuple(host.lower() for host in value)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value == ("none",):
+            return ()
+        for proxy in value:
+            try:
+                proxy == "*" or ipaddress.ip_network(proxy)
+            except ValueError as error:
+                raise ValueError("a proxy is an address such as 10.0.0.7 or a network such as 10.0.0.0/8") from error
+        if "*" in value and len(value) > 1:
+            raise ValueError("* is every proxy and stands alone")
+        return value
 
     @field_validator("public_url")
     @classmethod
@@ -197,105 +309,37 @@ class Settings(BaseSettings):
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the address listened on."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)
+
+    @property
+    def public_host(self) -> str | None:
+        """The host of the public URL in lower case, without its port; None without one."""
+        return None if self.public_url is None else _host_of(self.public_url)
+
+    @property
+    def is_https(self) -> bool:
+        """Whether browsers reach this server over TLS."""
+        return self.public_url is not None and self.public_url.lower().startswith("https://")
+
+    @property
+    def known_hosts(self) -> frozenset[str] | None:
+        """The host names this server answers to, in lower case and without ports; None: to any."""
+        if self.environment == "development" and not self.allowed_hosts:
+            return None
+        public = {self.public_host} if self.public_host else set()
+        own = f"[{self.host}]" if ":" in self.host else self.host.lower()
+        return LOOPBACK_HOSTS | public | {own} | set(self.allowed_hosts)
 
     def objections(self) -> tuple[str, ...]:
         """Why a server must not be started with these settings, one sentence each; empty when it may."""
-        return tuple(self._objections())
-
-    def _objections(self) -> Iterator[str]:
-        if self.auth == "open" and not self.is_loopback and not self.allow_open_auth:
-            yield (
-                f"With auth=open everybody who reaches {self.host} may read and write every document: "
-                "set COLLAB_AUTH=jwt, listen on 127.0.0.1, or say COLLAB_ALLOW_OPEN_AUTH=true."
-            )
-        if self.auth == "jwt":
-            if self.jwt_secret is None:
-                yield "With auth=jwt the key of the tokens must be in COLLAB_JWT_SECRET."
-            else:
-                yield from _secret_objections("COLLAB_JWT_SECRET", self.jwt_secret, MIN_SECRET_BYTES)
-        if self.redis is not None and self.database.get_secret_value().startswith("sqlite"):
-            yield "Nodes with COLLAB_REDIS share one PostgreSQL: set COLLAB_DATABASE, SQLite serves a single node."
-        if self.bus_secret is not None:
-            yield from _secret_objections("COLLAB_BUS_SECRET", self.bus_secret, MIN_BUS_SECRET_BYTES)
-        if self.max_frame_bytes_before_auth > self.max_frame_bytes:
-            yield "COLLAB_MAX_FRAME_BYTES_BEFORE_AUTH is larger than COLLAB_MAX_FRAME_BYTES."
-        if self.drain_spread_s >= self.drain_timeout_s:
-            yield "COLLAB_DRAIN_SPREAD_S is not less than COLLAB_DRAIN_TIMEOUT_S."
-        if self.unsaved_bytes_per_room > self.unsaved_bytes:
-            yield "COLLAB_UNSAVED_BYTES_PER_ROOM is larger than COLLAB_UNSAVED_BYTES."
+        return objections(self)
 
 
-def _secret_objections(variable: str, secret: SecretStr, least: int) -> Iterator[str]:
-    raw = secret.get_secret_value().encode()
-    if len(raw) < least:
-        yield f"{variable} has {len(raw)} bytes; at least {least} are needed."
-    elif len(set(raw)) < 8:
-        yield f"{variable} looks like a placeholder: use random bytes, for example from `openssl rand -hex 32`."
+def _host_of(url: str) -> str:
+    return re.sub(r":\d*$", "", url.lower().split("/")[2])
 
 
 def _shown_url(secret: SecretStr) -> str:
     url = urlsplit(secret.get_secret_value())
     user, at, host = url.netloc.rpartition("@")
     return f"{url.scheme}://{user.partition(':')[0]}{at}{host}{url.path}"
-
-
-class Setting(NamedTuple):
-    """One row of the configuration table."""
-
-    name: str
-    """Of the field."""
-    variable: str
-    kind: str
-    default: str
-    """Empty when there is none."""
-    description: str
-
-
-def describe() -> tuple[Setting, ...]:
-    """Every setting, in the order of the class; the README's table is made from this."""
-    return tuple(
-        Setting(
-            name, ENV_PREFIX + name.upper(), _kind(field.annotation), _shown(field.default), field.description or ""
-        )
-        for name, field in Settings.model_fields.items()
-    )
-
-
-def markdown_table() -> str:
-    """The configuration table of the README."""
-    rows = (
-        f"| `{row.variable}` | {f'`{row.default}`' if row.default else ''} | {row.description} |" for row in describe()
-    )
-    return "\n".join(("| Variable | Default | What it does |", "|---|---|---|", *rows))
-
-
-def sentences(error: ValidationError) -> tuple[str, ...]:
-    """What is wrong with settings, as sentences for a person; never a value, which may be a secret."""
-    return tuple(
-        f"{ENV_PREFIX}{'_'.join(map(str, problem['loc'][:1])).upper()}: {problem['msg'].removeprefix('Value error, ')}."
-        for problem in error.errors(include_url=False, include_input=False, include_context=False)
-    )
-
-
-def _kind(annotation: Any) -> str:
-    if get_origin(annotation) is Literal:
-        return "|".join(get_args(annotation))
-    if get_origin(annotation) is tuple:
-        return "list"
-    members = [member for member in get_args(annotation) if member is not type(None)]
-    kind = members[0] if members else annotation
-    return "str" if kind is SecretStr else str(kind.__name__)
-
-
-def _shown(default: Any) -> str:
-    if isinstance(default, SecretStr):
-        return default.get_secret_value()
-    if isinstance(default, bool):
-        return str(default).lower()
-    return "" if default in {None, ()} else str(default)

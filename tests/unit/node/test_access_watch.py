@@ -1,0 +1,183 @@
+"""Which sessions are looked at again, when, and how often: only those concerned, as often as it takes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from collab.errors import StoreUnavailable
+from collab.node import access_watch
+from collab.node.access_watch import AccessWatch, Key
+from collab.node.control import AccessChanged
+from collab.room import Identity, Role, Session
+from collab.store import MemoryStore
+
+HASH = b"h" * 32
+
+
+class Somebody:
+    """A session that notes how often it was looked at, and finds out at the last of ``tries``."""
+
+    def __init__(self, subject: str, *more: Key, document: str = "d", tries: int = 1) -> None:
+        self.session = Session(subject, Identity(subject), Role.READ)
+        self.document = document
+        self.keys: tuple[Key, ...] = (("subject", subject), *more)
+        self.tries = tries
+        self.examined = 0
+        self.tokens: list[bytes] = []
+        self.done = asyncio.Event()
+
+    async def examine(self) -> bool:
+        self.examined += 1
+        if self.examined < self.tries:
+            return False
+        self.done.set()
+        return True
+
+    def renew(self, token: bytes) -> None:
+        self.tokens.append(token)
+
+
+class World:
+    """A watch that asks only when told."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.told: list[AccessChanged] = []
+        self.watch = AccessWatch(self.store, every=3600.0, tell=self.told.append)
+
+    def add(self, *people: Somebody) -> None:
+        for one in people:
+            self.watch.add(one, heard=self.watch.heard)
+
+
+@pytest.fixture
+async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    monkeypatch.setattr(access_watch, "RETRY_S", 0.001)
+    made = World()
+    await made.store.documents.create("d")
+    await made.store.documents.create("e")
+    await made.watch.known()
+    yield made
+    await made.watch.close()
+
+
+async def test_g6_a_change_costs_only_those_it_concerns(world: World) -> None:
+    link = await world.store.links.create("d", "read", HASH, by="root")
+    await world.watch.changed()
+    ann, elsewhere = Somebody("ann", ("token", "t")), Somebody("ann", document="e")
+    ben, visitor = Somebody("ben"), Somebody("anonymous", ("link", link.id))
+    world.add(ann, elsewhere, ben, visitor)
+    everybody = (ann, elsewhere, ben, visitor)
+
+    async def looked_at(*expected: Somebody) -> list[int]:
+        before = [one.examined for one in everybody]
+        for one in expected:
+            one.done.clear()
+        await world.watch.changed()
+        for one in expected:
+            await one.done.wait()
+        return [one.examined - was for one, was in zip(everybody, before, strict=True)]
+
+    await world.store.grants.put("d", "ann", "write", by="root")
+    assert await looked_at(ann) == [1, 0, 0, 0]
+    await world.store.links.revoke("d", link.id)
+    assert await looked_at(visitor) == [0, 0, 0, 1]
+    now = datetime.now(UTC)
+    until = now + timedelta(hours=1)
+    await world.store.revocations.revoke("token", "t", not_before=now, expires_at=until, by="root")
+    assert await looked_at(ann) == [1, 0, 0, 0]
+    await world.store.revocations.revoke("subject", "ann", not_before=now, expires_at=until, by="root")
+    assert await looked_at(ann, elsewhere) == [1, 1, 0, 0]
+    assert world.told[-1] == AccessChanged(5)
+    for one in everybody:
+        world.watch.remove(one)
+        world.watch.remove(one)
+    assert (world.watch._index, world.watch._live, world.watch._pending) == ({}, {}, {})
+
+
+async def test_g6_what_changed_between_the_question_and_the_join_counts(world: World) -> None:
+    asked_at = world.watch.heard
+    await world.store.grants.put("d", "ben", "write", by="root")
+    await world.watch.changed()
+    late, fresh = Somebody("ben"), Somebody("cleo")
+    world.watch.add(late, heard=asked_at)
+    world.add(fresh)
+    await late.done.wait()
+    assert (late.examined, fresh.examined) == (1, 0)
+
+
+async def test_g6_who_could_not_be_looked_at_is_looked_at_again(world: World) -> None:
+    ann, gone = Somebody("ann", tries=5), Somebody("ben", tries=1000)
+    world.add(ann, gone)
+    world.watch.note(ann, gone)
+    await ann.done.wait()
+    world.watch.remove(gone)
+    again = Somebody("cleo")
+    world.add(again)
+    world.watch.note(again)
+    await again.done.wait()
+    assert (ann.examined, gone.examined < 1000) == (5, True)
+
+
+async def test_a_crowd_is_looked_at_a_few_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_watch, "AT_ONCE", 3)
+    crowd = [Somebody(f"s{number}") for number in range(10)]
+    world.add(*crowd)
+    world.watch.note(*crowd)
+    for one in crowd:
+        await one.done.wait()
+    assert {one.examined for one in crowd} == {1}
+
+
+async def test_word_of_what_is_known_already_asks_the_database_nothing(world: World) -> None:
+    await world.store.grants.put("d", "ben", "write", by="root")
+    await world.watch.changed()
+    looks: list[int] = []
+    inner = world.store.access_changes.after
+
+    async def after(epoch: int, **more: Any) -> Any:
+        looks.append(epoch)
+        return await inner(epoch, **more)
+
+    world.store.access_changes.after = after  # type: ignore[method-assign]
+    ben = Somebody("ben")
+    world.add(ben)
+    for epoch in (0, 1, 1):  # 0: the sender does not know
+        world.watch.hear(AccessChanged(epoch))
+    await world.store.grants.put("d", "ben", "read", by="root")
+    world.watch.hear(AccessChanged(2))
+    world.watch.hear(AccessChanged(2))
+    await ben.done.wait()
+    assert looks == [1]
+    world.watch.hear(AccessChanged(2))
+    await asyncio.sleep(0)
+    assert looks == [1]
+
+
+async def test_until_the_revocations_are_known_nobody_is_believed() -> None:
+    world = World()
+    revocations = world.store.revocations.all_current
+
+    async def away() -> Any:
+        raise StoreUnavailable("away")
+
+    world.store.revocations.all_current = away  # type: ignore[method-assign]
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            await world.watch.known()
+    world.store.revocations.all_current = revocations  # type: ignore[method-assign]
+    await world.watch.known()
+    await world.watch.close()
+
+
+async def test_a_token_goes_to_the_session_it_was_sent_in(world: World) -> None:
+    ann = Somebody("ann")
+    world.add(ann)
+    world.watch.renew(ann.session, b"t")
+    world.watch.renew(Session("other", Identity("ann"), Role.READ), b"u")
+    assert ann.tokens == [b"t"]

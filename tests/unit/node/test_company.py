@@ -1,0 +1,84 @@
+"""What travels together: a confirmation (SPEC R4) and presence (A5) wait a moment for something else to go with."""
+
+from __future__ import annotations
+
+import pytest
+
+from collab.errors import CloseCode
+from collab.node import HubLimits, RoomLimits, audience
+from collab.node.presence_budget import PresenceRate
+from collab.protocol.messages import Awareness, AwarenessEntry, Update
+
+from .conftest import Build, Client
+from .support import Writer, text_of
+
+LONG = 1000.0
+
+
+@pytest.fixture
+def for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing leaves by itself."""
+    monkeypatch.setattr(audience, "CONFIRMED_WITHIN", LONG)
+
+
+async def entered(build: Build, *names: str, gather: float = LONG) -> list[Client]:
+    hub = build(limits=HubLimits(room=RoomLimits(presence=PresenceRate(gather=gather))))
+    return [await Client(hub, name).enter() for name in names]
+
+
+async def saved(client: Client) -> None:
+    assert client.room is not None
+    await client.room.wait_saved()
+
+
+@pytest.mark.usefixtures("for_ever")
+async def test_r4_a_confirmation_goes_with_the_next_update_somebody_else_writes(build: Build) -> None:
+    ann, ben = await entered(build, "ann", "ben")
+    first, second = Writer().type("a"), Writer().type("b")
+    ann.send(Update(first))
+    await saved(ann)
+    assert Update(first) not in ann.connection.messages
+    ben.send(Update(second))
+    await ann.connection.until(lambda: Update(second) in ann.connection.messages)
+    assert ann.connection.writes[-1] == [Update(second), Update(first)]
+
+
+async def test_r4_a_confirmation_without_company_goes_alone(build: Build) -> None:
+    (ann,) = await entered(build, "ann")
+    update = Writer().type("a")
+    ann.send(Update(update))
+    await ann.connection.until(lambda: Update(update) in ann.connection.messages)
+
+
+@pytest.mark.usefixtures("for_ever")
+async def test_r4_who_is_sent_away_is_told_before_what_is_saved(build: Build) -> None:
+    (ann,) = await entered(build, "ann")
+    update = Writer().type("a")
+    ann.send(Update(update))
+    await saved(ann)
+    assert ann.room is not None
+    ann.room.end(CloseCode.RESTART)
+    assert ann.connection.messages[-1] == Update(update)
+
+
+@pytest.mark.usefixtures("for_ever")
+async def test_r4_an_update_that_others_wrote_a_part_of_waits_for_nothing(build: Build) -> None:
+    ann, ben = await entered(build, "ann", "ben")
+    ann.send(Update(Writer().type("a")))
+    ben.send(Update(Writer().type("b")))
+    await ann.connection.until(lambda: "b" in text_of(*ann.connection.updates()))
+
+
+async def test_a5_a_move_goes_with_the_next_update(build: Build) -> None:
+    ann, ben, cat = await entered(build, "ann", "ben", "cat")
+    move, update = Awareness((AwarenessEntry(1, 1, b"{}"),)), Writer().type("b")
+    ann.send(move)
+    ben.send(Update(update))
+    await cat.connection.receives(Awareness)
+    assert cat.connection.writes[-1] == [Update(update), move]
+
+
+async def test_a5_a_move_without_company_goes_alone(build: Build) -> None:
+    ann, ben = await entered(build, "ann", "ben", gather=0.0)
+    ann.send(Awareness((AwarenessEntry(1, 1, b"{}"),)))
+    await ben.connection.receives(Awareness)
