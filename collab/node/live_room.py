@@ -120,7 +120,7 @@ class LiveRoom:
             counters=around.counters,
             loop=self._loop,
             perform=self._perform,
-            awareness_changed=self._presence.changed_elsewhere,
+            awareness_changed=self._presence.changed,
             heard_of=around.heard_of,
         )
         self._unsaved = Unsaved()

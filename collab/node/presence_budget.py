@@ -1,6 +1,6 @@
 """How often a room shows presence: everybody's moves to everybody is quadratic, so what it may cost is bounded.
 
-In a small room a move is seen within 50 ms. In a room of 500 it waits up to a tenth of a second and travels with
+In a small room a move is seen at once. In a room of 500 it waits up to a tenth of a second and travels with
 everybody else's; when all of them move ten times a second, each is seen about twice a second, at its newest place.
 Edits never wait.
 """
@@ -24,8 +24,6 @@ class PresenceRate:
     """Written, over all sessions: about a twentieth of a core (measured: 5 us to 10 us each)."""
     bytes: int = 96 * 1024 * 1024
     """The same. Guessed."""
-    gather: float = 0.05
-    """Seconds a change waits for others, and for an update it can travel with. Guessed: three pictures of a screen."""
 
 
 class PresenceBudget:

@@ -1,5 +1,5 @@
-"""When a room's presence is shown: a moment after it changed, with an update that goes out before, or later in a large
-room (SPEC A5).
+"""When a room's presence is shown: in the turn it changed, with an update of that turn if there is one, or later in a
+large room (SPEC A5).
 """
 
 from __future__ import annotations
@@ -44,14 +44,10 @@ class PresenceTurn:
         return self._timer is not None
 
     def changed(self) -> None:
-        """Something of this node's sessions may have changed. Hot path."""
+        """Something may have changed. Hot path."""
         if self._timer is None and self._room.awareness.changed:
-            self._show_after(max(self._rate.gather, self._budget.pause(self._loop.time())))
-
-    def changed_elsewhere(self) -> None:
-        """Something of another node's sessions may have changed: that has gathered there."""
-        if self._timer is None and self._room.awareness.changed:
-            self._show_after(self._budget.pause(self._loop.time()))
+            pause = self._budget.pause(self._loop.time())
+            self._timer = self._loop.call_later(pause, self._show) if pause else self._loop.call_soon(self._show)
 
     def take(self) -> list[Effect]:
         """What shows it with something that is written to everybody anyway, if the room's budget allows."""
@@ -59,9 +55,6 @@ class PresenceTurn:
             return []
         self._timer.cancel()
         return self._changes()
-
-    def _show_after(self, pause: float) -> None:
-        self._timer = self._loop.call_later(pause, self._show) if pause else self._loop.call_soon(self._show)
 
     def _show(self) -> None:
         self._perform(self._changes())

@@ -175,7 +175,10 @@ class Room:
             proposal.session.expect_sync(Update(proposal.update))
         effects += (Greet(proposal.session) for proposal in batch.waiting if self._ask_again(proposal.session))
         effects += (self._repeated(proposal, proposal in batch.structless) for proposal in batch.repeated)
-        effects += (Disconnect(proposal.session, code, detail) for proposal, code, detail in batch.refused)
+        refusals: dict[Session, Disconnect] = {}
+        for proposal, code, detail in batch.refused:
+            refusals.setdefault(proposal.session, Disconnect(proposal.session, code, detail))
+        effects += refusals.values()
         return effects
 
     def _taken(

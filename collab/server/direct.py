@@ -38,6 +38,13 @@ COPIED_BYTES = 64 * 1024
 CLOSE_TIMEOUT = 5.0
 """Seconds a client may take to answer a close frame before it is cut off."""
 
+GOODBYE_REST = 0.1
+"""Seconds between two looks for that answer. Whoever sends on instead of answering cost the node nearly half a core."""
+
+TURN_BYTES = 4 * 1024
+"""Of what one client sent at once, messages beyond this wait for the next turn of the loop: 64 KiB of keystrokes are
+two thousand, and everybody else would wait for all of them."""
+
 BINARY, PING, PONG, CLOSE = 0x82, 0x89, 0x8A, 0x88
 """First bytes of frames that are whole messages."""
 MASKED = 0x80
@@ -216,7 +223,11 @@ class DirectProtocol(asyncio.Protocol):
 
     def rest(self, seconds: float) -> None:
         """Take nothing more from the socket for so long, nor from what was read of it already."""
-        if self._resting is None and not self.close_sent and not self._transport.is_closing():
+        if not self.close_sent:
+            self._rest(seconds)
+
+    def _rest(self, seconds: float) -> None:
+        if self._resting is None and not self._transport.is_closing():
             self._rests = True
             self._resting = self._loop.call_later(seconds, self._read_on)
             if not self._held:
@@ -253,6 +264,8 @@ class DirectProtocol(asyncio.Protocol):
         """Bytes from the client."""
         if self._listener is not None:
             self._read(data)
+            if self.close_sent:
+                self._rest(GOODBYE_REST)
         else:
             self._tail += data
             if len(self._tail) > self._terms.bytes_before_served:
@@ -327,6 +340,8 @@ class DirectProtocol(asyncio.Protocol):
                 if self._transport.is_closing():
                     return
             position = after
+            if TURN_BYTES < after < end:
+                self._rest(0.0)
             if self._resting is not None:
                 break
         self._tail += data[position:]

@@ -229,7 +229,6 @@ export class DocumentPage {
 
   async #editMe(): Promise<void> {
     if (await this.#options.identity.edit()) this.#showMe()
-    this.#me.focus()
   }
 
   async #remove(): Promise<void> {

@@ -1,4 +1,4 @@
-"""What travels together: a confirmation (SPEC R4) and presence (A5) wait a moment for something else to go with."""
+"""What travels together: a confirmation (SPEC R4) waits a moment for something to go with; presence (A5) never waits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import pytest
 
 from collab.errors import CloseCode
 from collab.node import HubLimits, RoomLimits, audience
-from collab.node.presence_budget import PresenceRate
 from collab.protocol.messages import Awareness, AwarenessEntry, Update
 
 from .conftest import Build, Client
@@ -21,8 +20,8 @@ def for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audience, "CONFIRMED_WITHIN", LONG)
 
 
-async def entered(build: Build, *names: str, gather: float = LONG) -> list[Client]:
-    hub = build(limits=HubLimits(room=RoomLimits(presence=PresenceRate(gather=gather))))
+async def entered(build: Build, *names: str, fast: bool = False) -> list[Client]:
+    hub = build(limits=HubLimits(room=RoomLimits(show_plain_at_once=fast)))
     return [await Client(hub, name).enter() for name in names]
 
 
@@ -69,9 +68,12 @@ async def test_r4_an_update_that_others_wrote_a_part_of_waits_for_nothing(build:
     await ann.connection.until(lambda: "b" in text_of(*ann.connection.updates()))
 
 
-async def test_a5_a_move_goes_with_the_next_update(build: Build) -> None:
-    ann, ben, cat = await entered(build, "ann", "ben", "cat")
-    move, update = Awareness((AwarenessEntry(1, 1, b"{}"),)), Writer().type("b")
+async def test_a5_a_move_goes_with_an_update_of_its_turn(build: Build) -> None:
+    ann, ben, cat = await entered(build, "ann", "ben", "cat", fast=True)
+    writer = Writer()
+    ben.send(Update(writer.type("a")))
+    await saved(ben)
+    move, update = Awareness((AwarenessEntry(1, 1, b"{}"),)), writer.type("b")
     ann.send(move)
     ben.send(Update(update))
     await cat.connection.receives(Awareness)
@@ -79,6 +81,6 @@ async def test_a5_a_move_goes_with_the_next_update(build: Build) -> None:
 
 
 async def test_a5_a_move_without_company_goes_alone(build: Build) -> None:
-    ann, ben = await entered(build, "ann", "ben", gather=0.0)
+    ann, ben = await entered(build, "ann", "ben")
     ann.send(Awareness((AwarenessEntry(1, 1, b"{}"),)))
     await ben.connection.receives(Awareness)

@@ -20,7 +20,7 @@ from collab.protocol.messages import Awareness, AwarenessEntry, Message, SyncSte
 from collab.protocol.yjs import scan_update
 from collab.server.app import Collab
 from collab.server.auth import Authenticate
-from collab.server.direct import Terms, server_frame
+from collab.server.direct import DirectProtocol, Terms, server_frame
 from collab.server.front import Deadlines, FrontProtocol, front
 from collab.settings import Settings
 from collab.store import MemoryStore
@@ -340,6 +340,29 @@ async def test_n6_who_is_not_read_from_is_not_taken_for_dead() -> None:
                 await held.close_code()
         outbox.connection.resume_reading()
         assert await held.close_code() == 1011
+
+
+async def test_who_is_sent_away_and_sends_on_is_seldom_listened_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = 0
+    read = DirectProtocol._read
+
+    def counted(protocol: DirectProtocol, data: bytes) -> None:
+        nonlocal reads
+        reads += 1
+        read(protocol, data)
+
+    async with running(Settings(serve_page=False), direct=True) as server:
+        client = await server.client()
+        client.send(client_frame(b"\x00\x02\xff"))
+        assert await client.close_code() == 4400
+        monkeypatch.setattr(DirectProtocol, "_read", counted)
+        for _ in range(300):
+            client.send(client_frame(b"more"))
+            await asyncio.sleep(0.002)
+        assert reads < 100
+        client.send(client_frame(b"", CLOSE))
+        async with asyncio.timeout(4):
+            assert await client.reader.read() == b""
 
 
 def test_a_frame_is_encoded_once_for_everybody() -> None:
