@@ -12,8 +12,9 @@ from collab.protocol.values import value
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from collab.engine.port import Integration
     from collab.node.counters import Counters
     from collab.node.known_clocks import KnownClocks
     from collab.protocol.peers import PeerUpdate
@@ -141,6 +142,15 @@ class Ahead:
         heard, self._heard = self._heard, []
         return heard
 
+    def merged(self, heard: Sequence[Heard], answers: Iterable[Integration]) -> list[Effect]:
+        """What shows ``heard``, which the engine has merged."""
+        effects: list[Effect] = []
+        for answer in answers:
+            effects += self._room.heard(answer.merged)
+        for item in heard:
+            self._note_origin(item)
+        return effects
+
     def clear(self) -> None:
         """The room has ended."""
         self._own.clear()
@@ -195,10 +205,13 @@ class Ahead:
                 break
             effects += self._room.heard(item.update)
             self._clocks.note(item.update)
-            if item.origin is not None:
-                self._room.brought(*item.origin, self._loop.time())
+            self._note_origin(item)
             self._shown.append(Shown(item.update))
         return effects
+
+    def _note_origin(self, heard: Heard) -> None:
+        if heard.origin is not None:
+            self._room.brought(*heard.origin, self._loop.time())
 
     def _note(self, shown: Shown) -> None:
         self._shown.append(shown)

@@ -123,7 +123,7 @@ class LiveRoom:
             awareness_changed=self._presence.changed,
             heard_of=around.heard_of,
         )
-        self._unsaved = Unsaved()
+        self._unsaved = Unsaved(around.recorder.reserve)
         self._waiters = Waiters()
         self._brake = Brake(self._over_bound)
         self._adoption = Adoption(self._room, self._loop, around.times.adopt_after, perform=self._perform)
@@ -341,23 +341,15 @@ class LiveRoom:
                 case _:
                     self._perform_rarer(effect)
 
-    def _number(self, receipt: Receipt) -> int:
-        """Number of a receipt's first log entry; reserved when it has none yet."""
-        number = self._unsaved.number(receipt)
-        if number is None:
-            number = self._around.recorder.reserve(len(receipt.updates))
-            self._unsaved.reserve(receipt, number)
-        return number
-
     def _publish(self, effect: Publish) -> None:
         receipt = effect.receipt
         if self._exchange.has_peers:
-            self._exchange.tell_update(effect.message.update, self._number(receipt), len(receipt.updates))
+            self._exchange.tell_update(effect.message.update, self._unsaved.number(receipt), len(receipt.updates))
         else:
             self._exchange.tell_nobody()
 
     def _record(self, receipt: Receipt) -> None:
-        number = self._number(receipt)
+        number = self._unsaved.number(receipt)
         self._unsaved.add(receipt, number)
         self._around.recorder.record(self, receipt, number)
 

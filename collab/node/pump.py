@@ -19,7 +19,7 @@ from collab.node.following import Following
 from collab.node.loaded_document import LoadedDocument
 from collab.node.outbox import Outbox
 from collab.node.slow_readers import SlowReaders
-from collab.node.verdicts import sort
+from collab.node.verdicts import NOTHING_NEW, sort
 from collab.protocol.peers import PeerUpdate
 from collab.protocol.yjs import EMPTY_UPDATE
 from collab.room import Answer, Proposal, Publish, Record, Room, Session, Withdraw
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from collab.node.beat import Beat
     from collab.node.counters import Counters
     from collab.room import Broadcast, Effect
-
-NOTHING_NEW = Integration((Outcome(Verdict.REDUNDANT, empty=True),), None)
-"""What the engine says of an empty update."""
 
 Errand = Callable[[LoadedDocument], Awaitable[None]]
 
@@ -389,15 +386,8 @@ class Pump:
             self._perform_together(await self._show_heard(heard, answer))
 
     async def _show_heard(self, heard: Sequence[Heard], answer: Integration | None) -> list[Effect]:
-        """What shows it."""
         answers = [answer] if answer else [await self._document.integrate_alone(item.update) for item in heard]
-        effects: list[Effect] = []
-        for answer in answers:
-            effects += self._room.heard(answer.merged)
-        for item in heard:
-            if item.origin is not None:
-                self._room.brought(*item.origin, self._loop.time())
-        return effects
+        return self._ahead.merged(heard, answers)
 
     async def _probe(self, proposals: Sequence[Proposal]) -> None:
         if not proposals:

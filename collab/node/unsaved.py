@@ -6,6 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from collab.errors import CollabError
     from collab.room import Receipt, Session
 
@@ -13,7 +15,9 @@ if TYPE_CHECKING:
 class Unsaved:
     """Receipts on their way to the log."""
 
-    def __init__(self) -> None:
+    def __init__(self, reserve: Callable[[int], int]) -> None:
+        """``reserve`` gives the number of the first of so many log entries."""
+        self._reserve = reserve
         self.bytes = 0
         """Of their updates."""
         self._numbers: dict[Receipt, int] = {}
@@ -30,17 +34,16 @@ class Unsaved:
         self._numbers[receipt] = number
         self.bytes += _size(receipt)
 
-    def reserve(self, receipt: Receipt, number: int) -> None:
-        """A receipt will be recorded, under this number."""
-        self._reserved[receipt] = number
-
     def withdraw(self, receipt: Receipt) -> int | None:
         """It will not be recorded; gives the number that was reserved."""
         return self._reserved.pop(receipt, None)
 
-    def number(self, receipt: Receipt) -> int | None:
-        """Number of its first log entry, if it has one yet."""
-        return self._numbers.get(receipt) or self._reserved.get(receipt)
+    def number(self, receipt: Receipt) -> int:
+        """Number of its first log entry; reserved when it has none yet, as if it were to be recorded."""
+        number = self._numbers.get(receipt) or self._reserved.get(receipt)
+        if number is None:
+            number = self._reserved[receipt] = self._reserve(len(receipt.updates))
+        return number
 
     def committed(self, receipt: Receipt) -> int | None:
         """It is in the log; gives its number, or None when it was given up before."""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from collab.engine.port import Verdict
+from collab.engine.port import Integration, Outcome, Verdict
 from collab.errors import CloseCode
 from collab.room import Integrated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from collab.engine.port import Integration
     from collab.node.counters import Counters
     from collab.room import Proposal
+
+NOTHING_NEW = Integration((Outcome(Verdict.REDUNDANT, empty=True),), None)
+"""What the engine says of an empty update."""
 
 
 def sort(proposals: Sequence[Proposal], answer: Integration, counters: Counters) -> Integrated:

@@ -6,7 +6,6 @@ The room knows its sessions, their awareness and what each still waits to see sa
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 
 from collab.errors import CloseCode
@@ -25,11 +24,11 @@ from collab.protocol.messages import (
 from collab.protocol.peers import PeerUpdate
 from collab.protocol.yjs import EMPTY_UPDATE
 from collab.room.awareness import AwarenessTable
+from collab.room.confirming import Confirming, due_status
 from collab.room.effects import (
     Answer,
     Broadcast,
     Disconnect,
-    Echo,
     Effect,
     Greet,
     Integrate,
@@ -40,7 +39,6 @@ from collab.room.effects import (
     Receipt,
     Record,
     Renew,
-    Saved,
     Send,
 )
 from collab.room.foreign import Foreign, ForeignUpdate
@@ -65,12 +63,9 @@ class Room:
     def __init__(self, document: str, *, keep_alive_every: float = 10.0, expire_after: float = 30.0) -> None:
         self.document = document
         self.sessions: dict[Session, None] = {}
-        self._holding: dict[Session, None] = {}
-        """Sessions with something in ``held``."""
         self.awareness = AwarenessTable(expire_after=expire_after)
         self.foreign = Foreign()
-        self._settling: deque[Receipt] = deque()
-        """Committed, but what they may depend on is not known to be; in the order of their commits."""
+        self._confirming = Confirming(self.sessions, self.foreign)
         self._keep_alive_every = keep_alive_every
         self._kept_alive_at = 0.0
 
@@ -96,7 +91,7 @@ class Room:
 
     def leave(self, session: Session, now: float) -> list[Effect]:
         """Forget a session and take its awareness along (SPEC A2); what it wrote stays on its way to the log."""
-        self._holding.pop(session, None)
+        self._confirming.leave(session)
         if self.sessions.pop(session, session) is None:
             self.awareness.leave(session, now)
         return []
@@ -127,7 +122,7 @@ class Room:
                 return []
             case SyncStatus(version):
                 session.wait(version, now)
-                return self._due_status(session)
+                return due_status(session)
             case SyncStep1(state_vector):
                 return [Answer(session, state_vector)]
             case SyncStep2(update):
@@ -203,10 +198,10 @@ class Room:
         # One frame reaches everybody once: those who wrote it see it after the commit, as their confirmation
         # (SPEC R4). Whoever asks with sync statuses needs no confirmation and, unless it wrote all of it, no delay.
         after_commit = [author for author in authors if len(authors) == 1 or not author.speaks_sync_status]
-        yield self._show(merged, frozenset(after_commit))
+        yield self._confirming.show(merged, frozenset(after_commit))
         if len(authors) > 1:
             for author in after_commit:
-                self._hold(author, receipt, merged)
+                self._confirming.hold(author, receipt, merged)
         yield Record(receipt)
         yield Publish(merged, receipt)
 
@@ -221,31 +216,11 @@ class Room:
             after=self.foreign.newest,
         )
         session.asked_again = False
-        return self._show(message, frozenset((session,))), Publish(message, receipt)
-
-    def _show(self, message: Update, except_: frozenset[Session] = frozenset()) -> Broadcast:
-        """Broadcast now, but in order: who still waits for a batch it shares gets this one behind it (SPEC R12)."""
-        if not self._holding:
-            return Broadcast(message, except_)
-        for session in self._holding:
-            if session not in except_:
-                session.held.append((None, message))
-        return Broadcast(message, except_.union(self._holding))
-
-    def _hold(self, session: Session, receipt: Receipt, message: Update) -> None:
-        if session in self.sessions:
-            session.held.append((receipt, message))
-            self._holding[session] = None
-
-    def _release(self, session: Session, receipt: Receipt) -> Iterable[Effect]:
-        for message in session.release(receipt):
-            yield Send(session, message)
-        if not session.held:
-            self._holding.pop(session, None)
+        return self._confirming.show(message, frozenset((session,))), Publish(message, receipt)
 
     def waits_to_see(self, session: Session) -> bool:
         """Whether something in the document was not shown to this session yet."""
-        return session in self._holding
+        return self._confirming.holds_from(session)
 
     def _repeated(self, proposal: Proposal, structless: bool) -> Effect:
         # Nothing new to record, but it may repeat what is not committed yet: it settles behind that (SPEC K4).
@@ -261,61 +236,15 @@ class Room:
         return self._refuse_reader(proposal.session)
 
     def committed(self, receipt: Receipt) -> list[Effect]:
-        """The recorder's word that a receipt is in the log: confirm it to its authors (SPEC K1), unless it may depend
-        on what another node has not committed yet (SPEC K5)."""
+        """The recorder's word that a receipt is in the log."""
         if receipt.adopts:
             self.foreign.adopted(receipt.adopts)
-        else:
-            self._settling.append(receipt)
-        return self._settle()
-
-    def _settle(self) -> list[Effect]:
-        effects: list[Effect] = []
-        while self._settling and self.foreign.is_settled(self._settling[0].after):
-            receipt = self._settling.popleft()
-            effects += self._confirm(receipt)
-            effects.append(Saved(receipt))
-        return effects
-
-    def _confirm(self, receipt: Receipt) -> list[Effect]:
-        if len(receipt.writes) == 1 and not receipt.unproven:
-            session, number = receipt.writes[0]
-            if not (session.speaks_sync_status or session.held or session.unproven):  # nearly always: all it needs
-                session.settled = max(session.settled, number)
-                if receipt.echo is None or session not in self.sessions:
-                    return []
-                return [Echo(receipt.echo, (session,), may_wait=True)]
-        authors: dict[Session, None] = {}
-        for session, number in receipt.writes:
-            session.settled = max(session.settled, number)
-            if session in self.sessions:
-                authors[session] = None
-        effects: list[Effect] = []
-        if receipt.echo is not None:
-            waited = [session for session in authors if not session.speaks_sync_status or session.held]
-            confirmed = tuple(session for session in waited if session not in receipt.unproven)
-            if confirmed:
-                alone = all(session is receipt.writes[0][0] for session, _ in receipt.writes)
-                effects.append(Echo(receipt.echo, confirmed, may_wait=alone))
-            for session in waited:
-                if session in receipt.unproven:
-                    effects += _others_updates(receipt, session)
-        for session in authors:
-            effects += self._release(session, receipt)
-            proved = session.take_proved()
-            if not session.speaks_sync_status:
-                effects += (Echo(update, (session,), may_wait=True) for update in proved)
-            effects += self._due_status(session)
-        return effects
+            return self._confirming.settle()
+        return self._confirming.committed(receipt)
 
     def delayed(self, receipt: Receipt) -> list[Effect]:
-        """The commit is taking long: let the authors of a shared batch see each other's edits meanwhile (SPEC R8)."""
-        effects: list[Effect] = []
-        for reader in dict.fromkeys(session for session, _ in receipt.writes):
-            if reader.held and reader.held[0][0] is receipt:
-                effects += _others_updates(receipt, reader)
-                effects += self._release(reader, receipt)
-        return effects
+        """The commit is taking long (SPEC R8)."""
+        return self._confirming.delayed(receipt)
 
     def _ask_again(self, session: Session) -> bool:
         if session.asked_again or session not in self.sessions:
@@ -323,15 +252,11 @@ class Room:
         session.asked_again = True
         return True
 
-    def _due_status(self, session: Session) -> list[Effect]:
-        version = session.take_due_version()
-        return [] if version is None else [Send(session, SyncStatus(version))]
-
     # other nodes
 
     def heard(self, merged: bytes | None) -> list[Effect]:
         """Updates of another node are in the document: shown here, neither published nor recorded again (SPEC R5)."""
-        return [] if merged is None else [self._show(Update(merged))]
+        return [] if merged is None else [self._confirming.show(Update(merged))]
 
     def brought(self, node: str, message: PeerUpdate, now: float) -> None:
         """``node`` brought this into the document; it is not known to have committed it."""
@@ -340,12 +265,12 @@ class Room:
     def resynced(self, update: bytes, now: float) -> list[Effect]:
         """A resync brought this, and nobody can tell whether it is in the log: it is shown, and recorded here."""
         receipt = Receipt(((update, None),), (), now, after=self.foreign.newest)
-        return [self._show(Update(update)), Record(receipt)]
+        return [self._confirming.show(Update(update)), Record(receipt)]
 
     def peer_committed(self, node: str, through: int) -> list[Effect]:
         """What ``node`` brought is in the log, up to its log entry of this number."""
         self.foreign.committed(node, through)
-        return self._settle()
+        return self._confirming.settle()
 
     def peer_gone(self, node: str, now: float) -> list[Effect]:
         """A node is no more: its sessions leave, and what it may not have committed is adopted."""
@@ -355,16 +280,16 @@ class Room:
     @property
     def waits_for_peers(self) -> bool:
         """Whether something saved here is not confirmed because of another node."""
-        return bool(self._settling)
+        return bool(self._confirming)
 
     def adopt_awaited(self, before: float, now: float) -> list[Effect]:
         """Adopt what holds up confirmations here and came before a time."""
-        if not self._settling:
+        if not self._confirming:
             return []
-        effects = self._adopt(self.foreign.adopt(through=self._settling[-1].after, before=before), now)
+        effects = self._adopt(self.foreign.adopt(through=self._confirming.through, before=before), now)
         if effects:
-            for receipt in self._settling:
-                effects += self.delayed(receipt)
+            for receipt in self._confirming:
+                effects += self._confirming.delayed(receipt)
         return effects
 
     def adopt_old(self, before: float, now: float) -> list[Effect]:
@@ -399,12 +324,3 @@ class Room:
             for session in self.sessions
             if session.waiting_since is not None and now - session.waiting_since >= STATUS_PATIENCE
         ]
-
-
-def _others_updates(receipt: Receipt, reader: Session) -> list[Effect]:
-    """What the others wrote of a batch that ``reader`` shares."""
-    return [
-        Send(reader, Update(update))
-        for (update, _), (author, _) in zip(receipt.updates, receipt.writes, strict=True)
-        if author is not reader
-    ]

@@ -314,7 +314,7 @@ class DirectProtocol(asyncio.Protocol):
         most = self._terms.max_frame_bytes
         position, end = 0, len(data)
         self._needed = 2
-        while end - position >= 2:
+        while end - position >= 2 and self._resting is None:
             flags = data[position + 1]
             length = flags & 0x7F
             head = position + 6
@@ -342,8 +342,6 @@ class DirectProtocol(asyncio.Protocol):
             position = after
             if TURN_BYTES < after < end:
                 self._rest(0.0)
-            if self._resting is not None:
-                break
         self._tail += data[position:]
 
     def _read_other(self, frame: bytes) -> None:
