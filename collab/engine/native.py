@@ -122,9 +122,14 @@ def merge(updates: Sequence[bytes]) -> bytes:
     return level[0]
 
 
-def is_contained(update: bytes, state_vector: bytes) -> bool:
-    """Whether the structs of ``update`` are all below ``state_vector`` (deletions are not looked at)."""
+def newer_than(update: bytes, state_vector: bytes) -> bytes:
+    """The structs of ``update`` that are not below ``state_vector``, and all its deletions."""
     try:
-        return _get_update(update, state_vector)[0] == 0
+        return _get_update(update, state_vector)
     except BaseException as error:
         _raise_panic(error)
+
+
+def is_contained(update: bytes, state_vector: bytes) -> bool:
+    """Whether the structs of ``update`` are all below ``state_vector`` (deletions are not looked at)."""
+    return newer_than(update, state_vector)[0] == 0

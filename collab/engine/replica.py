@@ -13,10 +13,10 @@ from collab.engine.clocks import covered, first_blocker, is_known, merge_order
 from collab.engine.digest import MAX_SCANNED_BYTES, hash_of
 from collab.engine.entries import Entries
 from collab.engine.integrator import MAX_DOCUMENT_BYTES, WOKEN, Integrator
-from collab.engine.native import NativePanic, is_contained, merge
+from collab.engine.native import NativePanic, is_contained, merge, newer_than
 from collab.engine.port import Diff, Digest, Integration, Loaded, Outcome, Verdict
-from collab.engine.split import split_update
-from collab.engine.waiting import Parked, Waiting
+from collab.engine.split import split_update, without
+from collab.engine.waiting import Waiting
 from collab.errors import CloseCode, MalformedMessage
 from collab.protocol.yjs import EMPTY_UPDATE, Range, UpdateScan, is_v2_like, read_state_vector, scan_update
 
@@ -137,10 +137,10 @@ class Replica:
             if outcome is None:
                 try:
                     scan = scan_update(update)
-                    before = self._moment() if merged and integrator.has_some_of(scan) else None
+                    before = self._moment(scan) if merged and integrator.has_some_of(scan) else None
                     outcome = integrator.integrate(index, update, scan, within_budget=True)
                     if before is not None and outcome.verdict in _CHANGING:
-                        brought[index] = self._since(*before)
+                        brought[index] = _lacking(update, *before)
                 except MalformedMessage as error:
                     outcome = _refused(update, error)
             outcomes.append(outcome)
@@ -161,16 +161,11 @@ class Replica:
         moved, integrator.moved = integrator.moved, {}
         return Integration(tuple(outcomes), merge(kept) if merged else None, moved, integrator.crowded, brought)
 
-    def _moment(self) -> tuple[bytes, set[Parked]]:
-        return self._integrator.doc.state_vector(), set(self._integrator.waiting)
-
-    def _since(self, state_vector: bytes, parked: set[Parked]) -> bytes:
-        """What has come into the document since then, and what has begun to wait."""
-        brought = [entry.update for entry in self._integrator.waiting if entry not in parked]
-        lacking = self._integrator.doc.update_since(state_vector)
-        if lacking != EMPTY_UPDATE or not brought:
-            brought.insert(0, lacking)
-        return merge(brought)
+    def _moment(self, scan: UpdateScan) -> tuple[bytes, dict[int, list[Range]]]:
+        """The state vector, and what is parked of the clients that ``scan`` names."""
+        waiting = self._integrator.waiting
+        parked = {client: list(waiting.ranges(client)) for client in scan.ranges} if waiting else {}
+        return self._integrator.doc.state_vector(), parked
 
     # Asking
 
@@ -250,6 +245,18 @@ class Replica:
             digest = hash_of(integrator.known, self._deleted, waiting)
         self._digest = Digest(digest, state_vector)
         return self._digest
+
+
+def _lacking(update: bytes, state_vector: bytes, parked: Mapping[int, list[Range]]) -> bytes:
+    """What of ``update`` was neither in a document with ``state_vector`` nor ``parked`` beside it.
+
+    Not what the document has gained by it: that may hold what somebody else sent and what waited, whose author would
+    take it for a confirmation (SPEC K6).
+    """
+    lacking = newer_than(update, state_vector)
+    if not any(parked.values()):
+        return lacking
+    return merge(without(lacking, scan_update(lacking), lambda client: parked.get(client, ())))
 
 
 def _sort(

@@ -1,4 +1,5 @@
-"""Splits one update at what is known: the part that can be integrated now, and the rest that has to wait.
+"""Splits one update at what is known: the part that can be integrated now, and the rest that has to wait; and takes out
+of one what waits already.
 
 Yjs integrates such an update struct by struct and parks what is left inside the document; yrs was measured not to
 converge that way. So the parked part is kept outside the document, and this module finds where it begins. The replica
@@ -8,10 +9,10 @@ calls it for updates `collab.protocol.yjs.scan_update` has passed; nothing here 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from collab.engine.clocks import Blocker
+from collab.engine.clocks import Blocker, covered
 from collab.protocol.varint import write_varuint
 from collab.protocol.yjs import EMPTY_UPDATE, Range, UpdateScan
 from collab.protocol.yjs_content import read_text, read_uint, skip_content
@@ -72,6 +73,20 @@ def split_update(update: bytes, scan: UpdateScan, known: Mapping[int, int]) -> S
         rest=None if rest == EMPTY_UPDATE else rest,
         blockers=tuple(dict.fromkeys(blockers)),
     )
+
+
+def without(update: bytes, scan: UpdateScan, held: Callable[[int], Iterable[Range]]) -> list[bytes]:
+    """``update`` as several, in order, that lack its structs which ``held`` (client -> stretches) covers whole."""
+    pieces: list[bytes] = []
+    for section in _read_sections(update):
+        stretches, start = list(held(section.client)), 0
+        for index, struct in enumerate(section.structs):
+            if not struct.skip and covered(struct.clock, struct.end, stretches):
+                pieces.append(_write(update, [(section, start, index)], {}))
+                start = index + 1
+        pieces.append(_write(update, [(section, start, len(section.structs))], {}))
+    pieces.append(_write(update, [], {client: list(ranges) for client, ranges in scan.deletes.items()}))
+    return [piece for piece in pieces if piece != EMPTY_UPDATE]
 
 
 def _advance(sections: list[_Section], reach: dict[int, int], known: Mapping[int, int]) -> list[Blocker]:

@@ -35,7 +35,10 @@ class Waiting:
 
     parked: dict[Parked, None] = field(default_factory=dict)
     bytes: int = 0
-    _by_client: dict[int, list[Parked]] = field(default_factory=dict)
+    _waiting_for: dict[int, dict[Parked, None]] = field(default_factory=dict)
+    """Client -> those that wait for something of it."""
+    _holding: dict[int, dict[Parked, None]] = field(default_factory=dict)
+    """Client -> those that hold structs of it: asked for every keystroke while anything is parked."""
 
     def __len__(self) -> int:
         """Count the parked updates."""
@@ -53,15 +56,17 @@ class Waiting:
         """Park ``entry``; the caller has asked `has_room_for`."""
         self.parked[entry] = None
         self.bytes += len(entry.update)
-        for client in {client for client, _ in entry.blockers}:
-            self._by_client.setdefault(client, []).append(entry)
+        for client, _ in entry.blockers:
+            self._waiting_for.setdefault(client, {})[entry] = None
+        for client in entry.scan.ranges:
+            self._holding.setdefault(client, {})[entry] = None
 
     def take_ready(self, clients: Iterable[int], known: Mapping[int, int]) -> list[Parked]:
         """Remove and return those that make progress now that the clocks of ``clients`` have moved to ``known``."""
         ready: dict[Parked, None] = {}
         for client in clients:
             clock = known.get(client, 0)
-            for entry in self._by_client.get(client, ()):
+            for entry in self._waiting_for.get(client, ()):
                 if any(other == client and needed <= clock for other, needed in entry.blockers):
                     ready[entry] = None
         for entry in ready:
@@ -71,20 +76,24 @@ class Waiting:
     def _remove(self, entry: Parked) -> None:
         del self.parked[entry]
         self.bytes -= len(entry.update)
-        for client in {client for client, _ in entry.blockers}:
-            entries = self._by_client[client]
-            entries.remove(entry)
-            if not entries:
-                del self._by_client[client]
+        for client, _ in entry.blockers:
+            _drop(self._waiting_for, client, entry)
+        for client in entry.scan.ranges:
+            _drop(self._holding, client, entry)
+
+    def ranges(self, client: int) -> Iterator[Range]:
+        """The stretches of a client's structs that are parked."""
+        for entry in self._holding.get(client, ()):
+            yield from entry.scan.ranges[client]
 
     def holds_some(self, client: int, start: int, end: int) -> bool:
         """Whether a struct of that stretch is parked already."""
-        return any(start < its_end and its_start < end for its_start, its_end in _ranges(self.parked, client))
+        return any(start < its_end and its_start < end for its_start, its_end in self.ranges(client))
 
     def holds(self, scan: UpdateScan, known: Mapping[int, int]) -> bool:
         """Whether every struct and deletion of ``scan`` is known or parked already."""
         return all(
-            covered(start, end, [(0, known.get(client, 0)), *_ranges(self.parked, client)])
+            covered(start, end, [(0, known.get(client, 0)), *self.ranges(client)])
             for client, ranges in scan.ranges.items()
             for start, end in ranges
         ) and all(
@@ -94,9 +103,12 @@ class Waiting:
         )
 
 
-def _ranges(parked: Iterable[Parked], client: int) -> Iterator[Range]:
-    for entry in parked:
-        yield from entry.scan.ranges.get(client, ())
+def _drop(index: dict[int, dict[Parked, None]], client: int, entry: Parked) -> None:
+    entries = index.get(client)
+    if entries is not None and entry in entries:
+        del entries[entry]
+        if not entries:
+            del index[client]
 
 
 def _deletes(parked: Iterable[Parked], client: int) -> list[Range]:

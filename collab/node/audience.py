@@ -64,8 +64,8 @@ class Audience:
     def broadcast(self, broadcast: Broadcast) -> None:
         """Write one. Hot path."""
         frame, except_ = self.frame(broadcast.message), broadcast.except_
-        if self._echoes:
-            echoes = self._take_echoes(except_)
+        echoes = self._take_echoes(except_) if self._echoes else None
+        if echoes:
             self._connections.fan_out_together(self._document, ((frame, except_),), echoes)
         else:
             self._connections.fan_out(self._document, frame, except_)
@@ -126,7 +126,6 @@ class Audience:
         """Close one session's connection, unless it has left."""
         outbox = self.outbox(effect.session)
         if outbox is not None:
-            self.confirm_now()
             log.info(
                 "session_closed",
                 document=self._document,
@@ -134,4 +133,4 @@ class Audience:
                 code=effect.code.code,
                 detail=effect.detail[:200],
             )
-            outbox.connection.close(effect.code)
+            outbox.close(effect.code)

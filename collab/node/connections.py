@@ -166,7 +166,7 @@ class ConnectionManager:
     def close_all(self, code: CloseCode) -> None:
         """Tell every session goodbye."""
         for outbox in tuple(self._everybody()):
-            outbox.connection.close(code)
+            outbox.close(code)
 
     async def wait_empty(self, timeout: float) -> None:
         """Return when nobody is connected any more, or after ``timeout`` seconds."""

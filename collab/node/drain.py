@@ -52,4 +52,4 @@ async def _see_off(room: LiveRoom, outboxes: Sequence[Outbox]) -> None:
     except CollabError:
         return  # the room has ended, and they were told why
     for outbox in outboxes:
-        outbox.connection.close(CloseCode.RESTART)
+        outbox.close(CloseCode.RESTART)

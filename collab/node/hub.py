@@ -232,7 +232,7 @@ class Hub:
         for session, where in tuple(self.connections.of_user(subject).items()):
             outbox = self.connections.outbox(where, session)
             if outbox is not None and document in (None, where):
-                outbox.connection.close(code)
+                outbox.close(code)
 
     # other nodes
 

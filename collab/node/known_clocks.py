@@ -82,7 +82,8 @@ class KnownClocks:
     def follows(self, update: bytes) -> bool:
         """Whether all of ``update`` is new and nothing it needs is missing, or it erases what is known. Hot path.
 
-        So nobody here wrote it: whoever did may take it for confirmed when it is shown again.
+        So nobody here wrote its structs: whoever did may take them for confirmed when they are shown again. An erasure
+        has none.
         """
         known = self._next
         if known is None:

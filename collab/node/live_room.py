@@ -190,9 +190,8 @@ class LiveRoom:
             return
         self.closed = code
         self._pump.finish()
-        self._audience.confirm_now()
         for outbox in tuple(self._around.connections.in_room(self.name).values()):
-            outbox.connection.close(code)
+            outbox.close(code)
         self._waiters.refuse_all(error_for(code, "the document was closed"))
 
     # sessions
@@ -200,7 +199,7 @@ class LiveRoom:
     def join(self, session: Session, outbox: Outbox) -> None:
         """Let a session in. Raises `Overloaded`. Call only while ``closed`` is None."""
         self._around.connections.add(self.name, session, outbox)
-        outbox.belongs_to(session, self._pump.note_slow)
+        outbox.belongs_to(session, self._pump.note_slow, self._audience.confirm_now)
         self._perform(self._room.join(session, self._now()))
 
     def leave(self, session: Session) -> None:

@@ -84,6 +84,7 @@ class Outbox:
 
     __slots__ = (
         "_notify",
+        "_parting",
         "_session",
         "_small_bytes",
         "answer_after",
@@ -106,12 +107,22 @@ class Outbox:
         """Whether a confirmation was left out while it was behind: then its diff must repeat what it wrote."""
         self._session: Session | None = None
         self._notify: Callable[[Session, Outbox], None] | None = None
+        self._parting: Callable[[], None] | None = None
         self._small_bytes = 0
         """What was written on top of the bound since the reader fell behind."""
 
-    def belongs_to(self, session: Session, notify: Callable[[Session, Outbox], None]) -> None:
-        """``notify`` is called when the room has something to do about this outbox."""
-        self._session, self._notify = session, notify
+    def belongs_to(
+        self, session: Session, notify: Callable[[Session, Outbox], None], parting: Callable[[], None]
+    ) -> None:
+        """``notify`` is called when the room has something to do about this outbox, ``parting`` when it is about to be
+        closed: what still waits to be written is written then."""
+        self._session, self._notify, self._parting = session, notify, parting
+
+    def close(self, code: CloseCode) -> None:
+        """Close the connection, after all that its session is to be told."""
+        if self._parting is not None:
+            self._parting()
+        self.connection.close(code)
 
     def write(self, frame: Frame) -> None:
         """A frame of the document or its awareness: left out while the reader is behind."""
@@ -132,7 +143,7 @@ class Outbox:
         if self.flow is Flow.BEHIND:
             self._small_bytes += frame.size
             if self._small_bytes > MAX_SMALL_BYTES:
-                self.connection.close(CloseCode.OVERLOADED)
+                self.close(CloseCode.OVERLOADED)
                 return
         self.connection.write(frame)
 

@@ -32,7 +32,6 @@ class PresenceTurn:
     ) -> None:
         self._room = room
         self._audience = audience
-        self._rate = rate
         self._budget = PresenceBudget(rate)
         self._loop = loop
         self._perform = perform

@@ -131,7 +131,7 @@ class Pump:
 
     def propose(self, proposal: Proposal) -> None:
         """Show an update of a session if it is plain, else put it into the next batch. Hot path."""
-        if proposal.update == EMPTY_UPDATE and self.resting:
+        if proposal.update == EMPTY_UPDATE and self.resting and not self._stopping:
             # What every newcomer without anything of its own says: the engine need not be asked. It is confirmed behind
             # what is on its way to the log, which may be its own from an earlier connection.
             self._perform(self._room.integrated(sort((proposal,), NOTHING_NEW, self._counters)))

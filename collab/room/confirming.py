@@ -83,7 +83,7 @@ class Confirming:
         return effects
 
     def _confirm(self, receipt: Receipt) -> list[Effect]:
-        if len(receipt.writes) == 1 and not receipt.unproven:
+        if len(receipt.writes) == 1:
             session, number = receipt.writes[0]
             if not (session.speaks_sync_status or session.held or session.unproven):  # nearly always: all it needs
                 session.settled = max(session.settled, number)
@@ -97,14 +97,10 @@ class Confirming:
                 authors[session] = None
         effects: list[Effect] = []
         if receipt.echo is not None:
-            waited = [session for session in authors if not session.speaks_sync_status or session.held]
-            confirmed = tuple(session for session in waited if session not in receipt.unproven)
-            if confirmed:
+            waited = tuple(session for session in authors if not session.speaks_sync_status or session.held)
+            if waited:
                 alone = all(session is receipt.writes[0][0] for session, _ in receipt.writes)
-                effects.append(Echo(receipt.echo, confirmed, may_wait=alone))
-            for session in waited:
-                if session in receipt.unproven:
-                    effects += _others_updates(receipt, session)
+                effects.append(Echo(receipt.echo, waited, may_wait=alone))
         for session in authors:
             effects += self._release(session, receipt)
             proved = session.take_proved()

@@ -57,9 +57,8 @@ class Receipt:
     arrived_at: float
     """When the oldest of them arrived; monotonic seconds."""
     echo: Update | None = None
-    """What their authors get to see only now (SPEC R4)."""
-    unproven: frozenset[Session] = frozenset()
-    """Authors whose part waits for something the log may lack: they are confirmed by their next SyncStep2 (SPEC K6)."""
+    """What their authors get to see only now (SPEC R4); None of what waits for something the log may lack: its author's
+    next SyncStep2 confirms it (SPEC K6)."""
     after: int = 0
     """`Foreign.newest` when they came into the document: they may depend on updates of other nodes up to that one."""
     adopts: tuple[ForeignUpdate, ...] = ()

@@ -158,14 +158,17 @@ class Room:
     def integrated(self, batch: Integrated) -> list[Effect]:
         """Fan out what is new, record it, and see that everything settles in order."""
         effects: list[Effect] = []
-        unproven = frozenset(proposal.session for proposal in batch.waiting)
-        if batch.brought:
-            # One by one: what one of them repeats, another session may have written and not have been told is saved.
+        if batch.brought or batch.waiting:
+            # One by one: what one of them repeats, another session may have written and not have been told is saved;
+            # and what waits confirms nothing, while the others do (SPEC K6).
+            waiting = frozenset(batch.waiting)
             for proposal in batch.taken:
-                brought = Update(batch.brought.get(proposal, proposal.update))
-                effects += self._taken((proposal,), brought, unproven, echo=Update(proposal.update))
+                whole = Update(proposal.update)
+                brought = Update(batch.brought[proposal]) if proposal in batch.brought else whole
+                effects += self._taken((proposal,), brought, echo=None if proposal in waiting else whole)
         elif batch.taken and batch.merged is not None:
-            effects += self._taken(batch.taken, Update(batch.merged), unproven)
+            merged = Update(batch.merged)
+            effects += self._taken(batch.taken, merged, echo=merged)
         for proposal in batch.waiting:
             proposal.session.expect_sync(Update(proposal.update))
         effects += (Greet(proposal.session) for proposal in batch.waiting if self._ask_again(proposal.session))
@@ -176,21 +179,13 @@ class Room:
         effects += refusals.values()
         return effects
 
-    def _taken(
-        self,
-        taken: tuple[Proposal, ...],
-        merged: Update,
-        unproven: frozenset[Session],
-        *,
-        echo: Update | None = None,
-    ) -> Iterable[Effect]:
+    def _taken(self, taken: tuple[Proposal, ...], merged: Update, *, echo: Update | None) -> Iterable[Effect]:
         authors = {proposal.session: None for proposal in taken}
         receipt = Receipt(
             updates=tuple((proposal.update, proposal.session.identity.subject) for proposal in taken),
             writes=tuple((proposal.session, proposal.number) for proposal in taken),
             arrived_at=taken[0].arrived_at,
-            echo=echo or merged,
-            unproven=unproven,
+            echo=echo,
             after=self.foreign.newest,
         )
         for author in authors:

@@ -136,7 +136,7 @@ class Admission:
         if not isinstance(error, CollabError):
             log.exception("access_not_examined", document=self.document, session=self.session.id)
         log.info("session_ended", document=self.document, session=self.session.id, code=code.code, detail=str(error))
-        self._outbox.connection.close(code)
+        self._outbox.close(code)
 
     # time
 
@@ -167,9 +167,9 @@ class Admission:
 
     def _wake(self) -> None:
         if self._token_left <= 0:
-            self._outbox.connection.close(CloseCode.UNAUTHENTICATED)
+            self._outbox.close(CloseCode.UNAUTHENTICATED)
         elif self._session_left <= 0:
-            self._outbox.connection.close(CloseCode.DEADLINE)
+            self._outbox.close(CloseCode.DEADLINE)
         else:
             if self._understands and 0 < self._token_left <= self._ask_before:
                 self._ask_before = 0.0

@@ -196,9 +196,10 @@ class DirectProtocol(asyncio.Protocol):
         if self.close_sent or self._transport.is_closing():
             return
         self.closed_with = code
-        self._say_goodbye(server_frame(Close(code.code, code.reason).serialize(), CLOSE))
         self._rested()
         self.resume_reading()
+        self._rest(0.0)  # then look at what was read already: the client's own goodbye may be in it
+        self._say_goodbye(server_frame(Close(code.code, code.reason).serialize(), CLOSE))
 
     def _say_goodbye(self, frame: bytes) -> None:
         if not self.close_sent:
@@ -228,7 +229,7 @@ class DirectProtocol(asyncio.Protocol):
 
     def _rest(self, seconds: float) -> None:
         if self._resting is None and not self._transport.is_closing():
-            self._rests = True
+            self._rests = self._rests or seconds > 0
             self._resting = self._loop.call_later(seconds, self._read_on)
             if not self._held:
                 self._transport.pause_reading()
@@ -313,6 +314,7 @@ class DirectProtocol(asyncio.Protocol):
         assert listener is not None  # noqa: S101 - only called while served
         most = self._terms.max_frame_bytes
         position, end = 0, len(data)
+        turn = 16 * TURN_BYTES if self.close_sent else TURN_BYTES  # what is passed over costs little
         self._needed = 2
         while end - position >= 2 and self._resting is None:
             flags = data[position + 1]
@@ -340,8 +342,8 @@ class DirectProtocol(asyncio.Protocol):
                 if self._transport.is_closing():
                     return
             position = after
-            if TURN_BYTES < after < end:
-                self._rest(0.0)
+            if turn < after < end:
+                self._rest(GOODBYE_REST if self.close_sent else 0.0)
         self._tail += data[position:]
 
     def _read_other(self, frame: bytes) -> None:

@@ -251,7 +251,7 @@ class Visit:
         self._hub.counters.limits.add(hold.limit)
         if hold.for_good:
             self._hub.counters.limits.add("persistent")
-            self._connection.close(CloseCode.OVERLOADED)
+            self._outbox.close(CloseCode.OVERLOADED)
         else:
             self._connection.rest(hold.seconds)
         if hold.for_good or not self._was_held:
@@ -261,7 +261,7 @@ class Visit:
 
     def on_text(self) -> None:
         """No dialect here has text."""
-        self._connection.close(CloseCode.UNSUPPORTED_DATA)
+        self._outbox.close(CloseCode.UNSUPPORTED_DATA)
 
     def on_over_bound(self) -> None:
         """The reader is slow."""

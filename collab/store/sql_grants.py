@@ -14,6 +14,9 @@ from collab.store.sql_changes import raise_epoch, upsert
 from collab.store.tables import documents, grants
 from collab.store.together import Together
 
+ROLES_TOGETHER = 1_000
+"""Roles asked for in one statement at most."""
+
 _GRANTS = select(documents.c.name, grants.c.subject, grants.c.role, grants.c.granted_by, grants.c.granted_at).join_from(
     grants, documents
 )
@@ -25,7 +28,7 @@ class SqlGrants:
     def __init__(self, database: Database, clock: rules.Clock) -> None:
         self._database = database
         self._clock = clock
-        self._roles = Together(self._ask)
+        self._roles = Together(self._ask, most=ROLES_TOGETHER)
 
     async def put(self, document: str, subject: str, role: str, *, by: str) -> Grant:
         """See `Grants.put`."""

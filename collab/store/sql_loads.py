@@ -6,7 +6,7 @@ Only what is usual goes that way: small snapshots, short tails, nothing damaged.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import func, select
@@ -26,7 +26,7 @@ SMALL_BYTES = 256 * 1024
 """A larger snapshot is read alone, so that fifty of them are not in memory at once."""
 
 SHORT_TAIL = 200
-"""The same for the rows behind it, whose sizes are not asked for."""
+"""The same for so many rows behind it; they may hold `SMALL_BYTES`, too."""
 
 Answer = Stored | DocumentDeleted
 """What became of a load; of what is to be read alone there is none."""
@@ -37,7 +37,7 @@ class Loads:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._together = Together(self._read_all)
+        self._together = Together(self._read_all, most=TOGETHER)
 
     async def load(self, document: str) -> Stored | None:
         """The document as it is committed after the call; None when it must be read alone.
@@ -50,15 +50,11 @@ class Loads:
         return answer
 
     async def _read_all(self, names: Collection[str]) -> dict[str, Answer]:
-        answers: dict[str, Answer] = {}
         if len(names) == 1:
-            return answers
-        asked = list(names)
-        for start in range(0, len(asked), TOGETHER):
-            with self._database.translating():
-                async with self._database.reading() as connection:
-                    answers |= await _read_some(connection, asked[start : start + TOGETHER])
-        return answers
+            return {}
+        with self._database.translating():
+            async with self._database.reading() as connection:
+                return await _read_some(connection, names)
 
 
 async def _read_some(connection: AsyncConnection, names: Collection[str]) -> dict[str, Answer]:
@@ -76,6 +72,11 @@ async def _read_some(connection: AsyncConnection, names: Collection[str]) -> dic
     folds = await _newest_folds(connection, usual)
     for document_id, row in tuple(usual.items()):
         if not _is_usual(row, folds.get(document_id)):
+            del usual[document_id]
+    if not usual:
+        return answers
+    for document_id, size in await _tail_bytes(connection, usual):
+        if size > SMALL_BYTES:
             del usual[document_id]
     if not usual:
         return answers
@@ -110,6 +111,13 @@ async def _fold_bytes(connection: AsyncConnection, ids: Collection[int]) -> dict
         return {}
     found = await connection.execute(select(snapshots.c.id, snapshots.c.bytes).where(snapshots.c.id.in_(ids)))
     return {row.id: row.bytes for row in found}
+
+
+async def _tail_bytes(connection: AsyncConnection, ids: Collection[int]) -> Iterable[tuple[int, int]]:
+    """Document id and size of the rows behind its newest snapshot, where there are any."""
+    size = func.sum(func.length(updates.c.bytes))
+    found = select(updates.c.document_id, size).where(queries.log_after_folds(ids)).group_by(updates.c.document_id)
+    return [(document_id, int(size)) for document_id, size in await connection.execute(found)]
 
 
 async def _rows(connection: AsyncConnection, ids: Collection[int]) -> dict[int, list[tuple[int, bytes, bytes]]]:

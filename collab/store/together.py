@@ -10,8 +10,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Generic, TypeVar
 
-from collab.errors import CollabError
-
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -24,20 +22,23 @@ class _Question(Generic[K, V]):
     def __init__(self) -> None:
         self.asked: dict[K, None] = {}
         self.answer: Mapping[K, V] | None = None
-        self.failure: CollabError | None = None
+        self.failure: Exception | None = None
 
 
 class Together(Generic[K, V]):
     """Asks one question at a time, for all who came since the last one began."""
 
-    def __init__(self, ask: Callable[[Collection[K]], Awaitable[Mapping[K, V]]]) -> None:
-        """``ask`` answers for any number of keys, at least one; it may leave some out."""
+    def __init__(self, ask: Callable[[Collection[K]], Awaitable[Mapping[K, V]]], *, most: int) -> None:
+        """``ask`` answers for one key up to ``most``; it may leave some out."""
         self._ask = ask
+        self._most = most
         self._turn = asyncio.Lock()
         self._next: _Question[K, V] = _Question()
 
     async def ask(self, key: K) -> V | None:
         """What is true of ``key`` after the call; None when the answer leaves it out. Raises what ``ask`` raises."""
+        if len(self._next.asked) >= self._most:
+            self._next = _Question()
         question = self._next
         question.asked[key] = None
         async with self._turn:
@@ -53,6 +54,6 @@ class Together(Generic[K, V]):
             self._next = _Question()
         try:
             return await self._ask(question.asked)
-        except CollabError as error:
+        except Exception as error:
             question.failure = error
             raise

@@ -122,6 +122,25 @@ async def test_e6_of_what_repeats_only_what_was_lacking_comes_back(engine: Engin
     assert scan_update(answer.merged).ranges == {9: [(1, 2)]}
 
 
+async def test_k6_what_a_repeating_update_wakes_does_not_come_back_with_it(engine: Engine, name: str) -> None:
+    first, second, third = typed(3)
+    await engine.load(name, [first])
+    await engine.integrate(name, [third])  # waits; its author is not told that it is saved before second is
+    answer = await engine.integrate(name, [merge_updates(first, second)])
+    assert answer.merged is not None
+    assert scan_update(answer.merged).ranges == {1: [(1, 2)]}
+    assert text_of(await whole(engine, name)) == text_of(merge_updates(first, second, third))
+
+
+async def test_e6_a_repeating_update_does_not_bring_the_deletions_of_others(engine: Engine, name: str) -> None:
+    text = inserted("ab" * 500)
+    await engine.load(name, [text, *(deleted(1, 2 * index, 1) for index in range(500))])
+    answer = await engine.integrate(name, [merge_updates(text, inserted("c", clock=1000), deleted(1, 1, 1))])
+    assert answer.merged is not None
+    scan = scan_update(answer.merged)
+    assert (scan.ranges, dict(scan.deletes)) == ({1: [(1000, 1001)]}, {1: [(1, 2)]})
+
+
 async def follow(engine: Engine, name: str, updates: list[bytes]) -> Integration | CollabError:
     answered: asyncio.Future[Integration | CollabError] = asyncio.get_running_loop().create_future()
     engine.follow(name, updates, answered.set_result)

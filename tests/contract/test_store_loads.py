@@ -45,6 +45,7 @@ async def filled(bench: Bench) -> list[str]:
         "waiting": [b"i", b"j", b"k"],
         "large": [b"l"],
         "long": [bytes((number % 256,)) for number in range(SHORT_TAIL + 1)],
+        "heavy tail": [bytes(SMALL_BYTES), b"n"],
         "deleted": [b"m"],
     }
     names = [name.replace(" ", "-") for name in kinds]

@@ -8,7 +8,7 @@ import pytest
 from pycrdt import Doc, Text, merge_updates
 
 from collab.engine.clocks import first_blocker, merge_order
-from collab.engine.split import split_update
+from collab.engine.split import split_update, without
 from collab.protocol.yjs import read_state_vector, scan_update
 from tests.unit.engine.histories import circle, deleted, history, inserted, shuffled, typed
 
@@ -86,3 +86,24 @@ def test_an_order_is_found_for_everything_but_what_lacks_something(seed: int) ->
     known = read_state_vector(doc.get_state())
     assert all(first_blocker(scans[index], known) is None for index in order)
     assert all(first_blocker(scans[index], known) is not None for index in blocked)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_with_what_is_held_what_is_without_it_makes_the_whole(seed: int) -> None:
+    log = history(seed, edits=60)
+    rng = Random(seed)
+    held = rng.sample(log, 20)
+    ranges: dict[int, list[tuple[int, int]]] = {}
+    for update in held:
+        for client, spans in scan_update(update).ranges.items():
+            ranges.setdefault(client, []).extend(spans)
+    whole = merge_updates(*log)
+    pieces = without(whole, scan_update(whole), lambda client: ranges.get(client, ()))
+    assert sum(map(len, pieces)) < len(whole)
+    one: Doc[Text] = Doc()
+    other: Doc[Text] = Doc()
+    one.apply_update(whole)
+    other.apply_update(merge_updates(*held, *pieces))
+    assert one.get_update() == other.get_update()
+    rest = without(merge_updates(*held), scan_update(merge_updates(*held)), lambda client: ranges.get(client, ()))
+    assert not any(scan_update(piece).ranges for piece in rest)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 
 from collab.errors import CloseCode
@@ -49,15 +51,36 @@ async def test_r4_a_confirmation_without_company_goes_alone(build: Build) -> Non
     await ann.connection.until(lambda: Update(update) in ann.connection.messages)
 
 
+async def room_ends(ann: Client) -> None:
+    assert ann.room is not None
+    ann.room.end(CloseCode.RESTART)
+
+
+async def user_is_sent_away(ann: Client) -> None:
+    ann.hub.close_user("ann", CloseCode.FORBIDDEN)
+
+
+async def node_drains(ann: Client) -> None:
+    await ann.hub.drain(10.0)
+
+
+async def all_are_closed(ann: Client) -> None:
+    ann.hub.connections.close_all(CloseCode.RESTART)
+
+
 @pytest.mark.usefixtures("for_ever")
-async def test_r4_who_is_sent_away_is_told_before_what_is_saved(build: Build) -> None:
+@pytest.mark.parametrize("goes", [room_ends, user_is_sent_away, node_drains, all_are_closed])
+async def test_r4_who_is_sent_away_is_told_before_what_is_saved(
+    build: Build, goes: Callable[[Client], Awaitable[None]]
+) -> None:
     (ann,) = await entered(build, "ann")
     update = Writer().type("a")
     ann.send(Update(update))
     await saved(ann)
-    assert ann.room is not None
-    ann.room.end(CloseCode.RESTART)
-    assert ann.connection.messages[-1] == Update(update)
+    assert Update(update) not in ann.connection.messages
+    await goes(ann)
+    assert ann.connection.closed_with is not None
+    assert Update(update) in ann.connection.messages
 
 
 @pytest.mark.usefixtures("for_ever")

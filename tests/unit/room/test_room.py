@@ -248,11 +248,17 @@ def test_k6_a_waiting_update_is_confirmed_by_the_sync_step_2_that_brings_what_it
     ann, ben = joined(room, Role.WRITE, Role.WRITE)
     settle(room, sync(room, ann))
     settle(room, sync(room, ben))
-    waiting, other = write(room, ann, A), write(room, ben, B)
+    waiting, ready, other = write(room, ann, A), write(room, ann, AB), write(room, ben, B)
     room.receive(ann, SyncStatus(b"\x01"), 1.0)
     ann.speaks_sync_status = False
-    receipt = recorded(room.integrated(Integrated(taken=(waiting, other), merged=AB, waiting=(waiting,))))
-    assert committed(room, receipt) == [Echo(Update(AB), (ben,)), Send(ann, Update(B))], "ann hears of ben, not of A"
+    effects = room.integrated(Integrated(taken=(waiting, ready, other), merged=AB, waiting=(waiting,)))
+    assert Broadcast(Update(B), frozenset((ben,))) in effects, "ann hears of ben at once"
+    receipts = [effect.receipt for effect in effects if isinstance(effect, Record)]
+    assert [committed(room, receipt) for receipt in receipts] == [
+        [],
+        [Echo(Update(AB), (ann,), may_wait=True)],
+        [Echo(Update(B), (ben,), may_wait=True)],
+    ], "all is confirmed but what waits"
     effects = settle(room, sync(room, ann))
     assert effects == [Echo(Update(A), (ann,), may_wait=True), Send(ann, SyncStatus(b"\x01"))]
 

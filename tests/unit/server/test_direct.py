@@ -14,6 +14,7 @@ import pytest
 import uvicorn
 
 from collab.engine.inline import InlineEngine
+from collab.errors import CloseCode
 from collab.node import Frame
 from collab.protocol.dialects.y_websocket import decode, encode
 from collab.protocol.messages import Awareness, AwarenessEntry, Message, SyncStep1, Update
@@ -357,12 +358,23 @@ async def test_who_is_sent_away_and_sends_on_is_seldom_listened_to(monkeypatch: 
         assert await client.close_code() == 4400
         monkeypatch.setattr(DirectProtocol, "_read", counted)
         for _ in range(300):
-            client.send(client_frame(b"more"))
+            client.send(client_frame(b"more") * 600)
             await asyncio.sleep(0.002)
         assert reads < 100
         client.send(client_frame(b"", CLOSE))
         async with asyncio.timeout(4):
             assert await client.reader.read() == b""
+
+
+async def test_a_goodbye_behind_what_was_not_read_yet_is_heard_when_the_session_is_sent_away() -> None:
+    async with running(Settings(serve_page=False, burst_messages=5, messages_per_s=1), direct=True) as server:
+        client = await server.client()
+        client.send(client_frame(encode(Awareness(()))) * 50 + client_frame(b"\x03\xe8", CLOSE))
+        await until(lambda: server.node.hub.counters.limits["messages"] > 0)
+        server.node.hub.connections.close_all(CloseCode.RESTART)
+        async with asyncio.timeout(4):  # whoever does not answer is cut off after five seconds
+            while await client.reader.read(1024):
+                pass
 
 
 def test_a_frame_is_encoded_once_for_everybody() -> None:
