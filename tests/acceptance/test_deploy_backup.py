@@ -16,8 +16,9 @@ import pytest
 
 from tests.faults.campaign import committed, until
 from tests.support.checker import History, Submitted, check, invented, lost, text_of, unequal
+from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer, find_binaries, postgres_server
-from tests.support.server import RunningServer, free_port
+from tests.support.server import RunningServer
 from tests.support.writers import Gate, Writer
 
 __all__ = ["postgres_server"]

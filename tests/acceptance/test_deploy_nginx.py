@@ -21,7 +21,8 @@ from websockets.exceptions import InvalidStatus
 
 from collab.server.auth import MAX_TOKEN_CHARS
 from collab.settings import Settings
-from deploy.local import free_port, nginx_command
+from deploy.local import nginx_command
+from tests.support.ports import free_port
 
 DOCUMENTS = [f"acme:notes:{number}" for number in range(24)]
 PATIENCE_S = 20.0

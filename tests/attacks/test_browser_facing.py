@@ -17,7 +17,8 @@ import httpx
 import jwt
 import pytest
 
-from tests.support.server import RunningServer, free_port
+from tests.support.ports import free_port
+from tests.support.server import RunningServer
 
 SECRET = token_hex(32)
 APP = "https://app.example.com"

@@ -17,7 +17,6 @@ import secrets
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -27,6 +26,8 @@ from urllib.parse import quote
 
 import asyncpg
 import pytest
+
+from tests.support.ports import free_port
 
 PASSWORD = "p@ss:w%rd/" + secrets.token_hex(4)  # awkward on purpose: it has to survive URLs and stay out of logs
 START_TIMEOUT_S = 60
@@ -68,9 +69,7 @@ class PostgresServer:
         self._data = self.folder / "data"
         self._fsync = "on" if fsync else "off"
         self._databases = 0
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         try:
             self._initialise()
         except BaseException:

@@ -18,6 +18,8 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypeVar
 
+from tests.support.ports import free_port
+
 Target = tuple[str, int]
 Tap = Callable[["Connection", "Way", bytes], bool]
 """Sees every piece before it is passed on. When it returns False the piece is dropped and the connection reset."""
@@ -90,7 +92,7 @@ class Proxy:
         self.targets = list(targets)
         """May be changed at any time; holds for new connections."""
         self.tap: Tap | None = None
-        self.port = 0
+        self.port = free_port()
         self._network = network
         self._turn = 0
         self._listener: socket.socket | None = None
@@ -156,7 +158,6 @@ class Proxy:
         listener.setblocking(False)
         listener.bind(("127.0.0.1", self.port))
         listener.listen(1024)
-        self.port = listener.getsockname()[1]
         self._listener = listener
         asyncio.get_running_loop().add_reader(listener, self._take_in, listener)
 

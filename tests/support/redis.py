@@ -23,6 +23,8 @@ from urllib.parse import quote
 import hiredis
 import pytest
 
+from tests.support.ports import free_port
+
 PASSWORD = "p@ss:w%rd/" + secrets.token_hex(4)  # awkward on purpose: it has to survive URLs and stay out of logs
 START_TIMEOUT_S = 30
 
@@ -37,9 +39,7 @@ class RedisServer:
         self._binary = binary
         self.folder = Path(tempfile.mkdtemp(prefix="redis-"))
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
 
     @property
     def url(self) -> str:

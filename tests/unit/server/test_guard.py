@@ -14,7 +14,8 @@ from structlog.testing import capture_logs
 from collab.server import guard
 from collab.server.guard import Guard
 from collab.server.hosts import Hosts
-from tests.support.server import RunningServer, free_port
+from tests.support.ports import free_port
+from tests.support.server import RunningServer
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
