@@ -1,7 +1,9 @@
 """`python3 tests`: everything that must hold, on a machine with nothing but Python 3.11 or newer.
 
 Makes `.venv` when it is missing, installs the exact versions of `tests/requirements.txt` and this checkout, then runs
-linters, type checker, import contracts and pytest. Standard library only; arguments it does not know go to pytest.
+linters, type checker, import contracts and pytest, which runs twice at the same time, each with a part of the tests:
+most of them wait more than they compute. Arguments this does not know go to pytest, which then runs once. Standard
+library only.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import sys
 import time
 import tomllib
 import venv
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +33,8 @@ COMPILE = (
     "uv pip compile pyproject.toml tests/requirements.in --extra test --universal --python-version 3.11 "
     "--generate-hashes --no-emit-index-url --no-header --no-annotate --output-file tests/requirements.txt"
 )
+BESIDE = ["tests/acceptance", "tests/attacks", "tests/browser", "tests/faults"]
+"""What the second pytest has: servers in processes of their own. The first has all the others; both take about as long."""
 LINT: dict[str, list[str]] = {
     "ruff check": ["ruff", "check", "."],
     "ruff format": ["ruff", "format", "--check", "."],
@@ -52,12 +57,38 @@ class Steps:
         self.results.append((name, time.perf_counter() - started, ok))
         return ok
 
+    def run_beside(self, name: str, command: list[str], beside: tuple[str, list[str]]) -> None:
+        """Run two at the same time; what the one ``beside`` prints is shown when both are through."""
+        other, other_command = beside
+        with ThreadPoolExecutor(1) as thread:
+            hidden = thread.submit(_quietly, other_command)
+            self.run(name, command)
+            print(f"\n=== {other}, meanwhile: {' '.join(other_command)}", flush=True)
+            seconds, ok, output = hidden.result()
+        print(output, end="", flush=True)
+        self.results.append((other, seconds, ok))
+
     def report(self) -> int:
         """Print one line per step; the exit status of the whole."""
         print("\n=== summary")
         for name, seconds, ok in self.results:
             print(f"{'ok    ' if ok else 'FAILED'} {name} ({seconds:.1f} s)")
         return 0 if all(ok for _, _, ok in self.results) else 1
+
+
+def _quietly(command: list[str]) -> tuple[float, bool, str]:
+    """Run one of the environment's programs: how long it took, whether it succeeded, what it printed."""
+    started = time.perf_counter()
+    done = subprocess.run(
+        [str(BIN / command[0]), *command[1:]],
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    )
+    return time.perf_counter() - started, done.returncode == 0, done.stdout
 
 
 def main() -> int:
@@ -76,8 +107,19 @@ def main() -> int:
         for name, command in LINT.items():
             steps.run(name, command)
     if arguments.only != "lint":
-        steps.run("pytest", ["python", "-m", "pytest", *for_pytest])
+        test(steps, for_pytest)
     return steps.report()
+
+
+def test(steps: Steps, for_pytest: list[str]) -> None:
+    """Run pytest as asked; with no wishes, as two processes beside each other."""
+    pytest = ["python", "-m", "pytest"]
+    if for_pytest:
+        steps.run("pytest", [*pytest, *for_pytest])
+        return
+    # The cache is the first one's: both would write what failed last into the same file.
+    second = [*pytest, "-p", "no:cacheprovider", *BESIDE]
+    steps.run_beside("pytest", [*pytest, *(f"--ignore={path}" for path in BESIDE)], ("pytest beside it", second))
 
 
 def options() -> argparse.ArgumentParser:
