@@ -1,7 +1,8 @@
 """Addresses that knock too often: upgrade requests that were refused for want of an identity or a right, per minute.
 
 uvicorn's own limit does not cover upgrade requests. Only refusals count, so an office behind one address may come back
-all at once; requests under way are bounded by the node's sessions. Pure: the time is passed in. The WebSocket endpoint
+all at once; requests under way are bounded by the node's sessions. Where this node was too slow to say who somebody is,
+nobody was refused. Pure: the time is passed in. The WebSocket endpoint
 asks before it looks at a token, and tells what became of it.
 """
 
@@ -47,7 +48,8 @@ class Addresses:
         network = _network(address)
         left = self._left(network, now)
         self._tokens.pop(network, None)
-        self._tokens[network] = left - 1.0, now
+        # Those under way were all let through before the first was refused: together they cost no more than the rest.
+        self._tokens[network] = max(left - 1.0, 0.0), now
         if len(self._tokens) > MAX_ADDRESSES:
             del self._tokens[next(iter(self._tokens))]
         return left < 2.0

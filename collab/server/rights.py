@@ -81,21 +81,22 @@ class Rights:
     async def renewed(self, token: str, document: str, old: Access, client: object) -> Access:
         """Who is behind a token that a client at address ``client`` sends within its session: the same as before.
 
-        Raises what `who` raises. The link it came with stays.
+        Raises what `who` raises. The link it came with stays, and so does the most a ticket was made out for.
         """
         access = await self.who(with_token(token, client), document)
         if access.identity.subject != old.identity.subject or access.identity.subject == ANONYMOUS:
             raise Unauthenticated("The new token is somebody else's.")
-        return replace(access, link=old.link or access.link)
+        caps = [cap for cap in (old.at_most, access.at_most) if cap is not None]
+        at_most = min(caps, key=lambda cap: cap.rank, default=None)
+        return replace(access, link=old.link or access.link, at_most=at_most)
 
     async def standing(self, access: Access, document: str) -> Standing:
         """What ``access`` is worth now. Raises `Unauthenticated` when it was revoked, and `StoreUnavailable`."""
         heard = self._watch.heard
         await self._believed(access)
-        known = access.role(document)
-        roles: list[Role | None] = [known]
-        if known is not Role.ADMIN:
-            roles.append(await self._granted(access, document))
+        # Of an admin by token, too: nothing can raise the role, but with the database away what is known here of
+        # revocations may be old, and nobody comes in.
+        roles = [access.role(document), await self._granted(access, document)]
         if access.link is not None and access.link.document == document:
             roles.append(await self._linked(access.link))
         role = max((role for role in roles if role is not None), key=lambda role: role.rank, default=None)
@@ -155,16 +156,20 @@ class Rights:
     async def _believed(self, access: Access) -> Access:
         if is_nobody(access):
             return access
+        if access.expires_at is not None and access.expires_at <= self._clock():
+            # A ticket may be taken after the end of the token it was made with.
+            raise Unauthenticated("The token has expired.")
         await self._watch.known()
         if self._watch.revoked(access.identity.subject, access.token_id, access.issued_at):
             raise Unauthenticated("The token was revoked.")
         return access
 
     async def _granted(self, access: Access, document: str) -> Role | None:
-        if access.identity.subject == ANONYMOUS:
+        if is_nobody(access):
             return None
-        role = await self._store.grants.role(document, access.identity.subject)
-        return None if role is None else Role(role)
+        subject = access.identity.subject
+        role = await self._store.grants.role(document, subject)
+        return None if role is None or subject == ANONYMOUS else Role(role)
 
     async def _linked(self, link: PresentedLink) -> Role | None:
         found = await self._store.links.find(link.secret_hash)

@@ -135,7 +135,7 @@ class YjsEndpoint:
             if standing.role is None:
                 raise Forbidden("no access")
         except CollabError as error:
-            if isinstance(error, RemoteError | DeadlinePassed):
+            if isinstance(error, RemoteError):  # anything else is no fault of theirs
                 self._note_refused(client_address(scope, self._limits.proxies))
             return error
         return document, access, standing

@@ -315,6 +315,23 @@ async def test_g6_while_the_database_is_away_nobody_gets_more_and_everybody_keep
         assert await ben.closed() == CloseCode.FORBIDDEN.code
 
 
+@pytest.mark.parametrize(
+    "claims", [{"sub": "ben", "documents": {"*": "admin"}}, {"sub": "anonymous", "documents": {"d": "write"}}]
+)
+async def test_g8_while_the_database_is_away_nobody_comes_in_whatever_their_token_says(claims: dict[str, Any]) -> None:
+    store = MemoryStore()
+    grants, changes = Away(store.grants), Away(store.access_changes)
+    store.grants, store.access_changes = grants, changes  # type: ignore[assignment]
+    async with live_nodes(store=store) as (node,):
+        await node.ask("post", "/v1/documents", json={"name": "d"})
+        inside = await (await node.connect("d", token(**claims))).joined()
+        grants.away = changes.away = True
+        assert await (await node.connect("d", token(**claims))).closed() == CloseCode.UNAVAILABLE.code
+        assert inside.closed_with is None
+        grants.away = changes.away = False
+        await (await node.connect("d", token(**claims))).joined()
+
+
 async def test_g6_who_missed_changes_looks_at_every_session_anew() -> None:
     store = MemoryStore()
     changes = Away(store.access_changes)

@@ -122,6 +122,22 @@ async def test_a_client_may_renew_by_ticket(node: LiveNode) -> None:
     assert (await ben.receives(TimeLeft)).seconds > 3000
 
 
+@pytest.mark.parametrize(("first", "second"), [("read", None), ("read", "write"), ("write", "read")])
+async def test_g8_a_new_token_does_not_lift_what_a_ticket_was_made_out_for(
+    node: LiveNode, first: str, second: str | None
+) -> None:
+    async def ticket(role: str) -> str:
+        answer = await node.ask("post", "/v1/tickets", bearer("ben", **WRITE), json={"document": "d", "role": role})
+        made: str = answer.json()["ticket"]
+        return made
+
+    ben = await (await node.connect("d", query=await ticket(first))).joined()
+    ben.send(renewal(**WRITE) if second is None else Renewal((await ticket(second)).encode()))
+    await ben.receives(TimeLeft)
+    assert await role(node) == "read"
+    assert ben.closed_with is None
+
+
 async def test_while_the_database_is_away_a_new_token_waits(node: LiveNode, store: MemoryStore) -> None:
     ben = await (await node.connect("d", token("ben", **READ))).joined()
     away = Away(store.grants)

@@ -11,7 +11,7 @@ import pytest
 
 from collab.bus import MemoryBus
 from collab.errors import CloseCode
-from collab.server.auth import open_access
+from collab.server.auth import LEEWAY_S, open_access
 from collab.store import MemoryStore
 from tests.support.live import LiveNode, bearer, live_nodes, token
 
@@ -144,6 +144,16 @@ async def test_a_session_by_ticket_ends_when_its_owners_tokens_are_revoked_or_ex
     soon = datetime.now(UTC) - timedelta(seconds=28)  # a leeway of 30 s
     eve = await (await there.connect("d", query=await ticket(here, bearer("eve", exp=soon, **WRITE)))).joined()
     assert await eve.closed() == NOT_GOOD
+
+
+async def test_g10_a_ticket_does_not_outlive_the_token_it_was_made_with(nodes: list[LiveNode]) -> None:
+    here, there = nodes
+    ends = datetime.now(UTC) + timedelta(seconds=1)
+    made = await ticket(here, bearer("ben", exp=ends - timedelta(seconds=LEEWAY_S), **WRITE))
+    await asyncio.sleep((ends - datetime.now(UTC)).total_seconds() + 0.01)
+    late = await there.connect("d", query=made)
+    assert await late.closed() == NOT_GOOD
+    assert late.messages == []
 
 
 async def test_a_ticket_by_link_is_worth_what_the_link_is(nodes: list[LiveNode]) -> None:

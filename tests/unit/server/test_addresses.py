@@ -39,6 +39,15 @@ def test_a18_staying_away_is_not_punished_and_asking_is_free() -> None:
     assert addresses.wait("192.0.2.1", 30.01) == 0
 
 
+def test_a18_many_that_were_under_way_at_once_cost_no_more_than_a_minute() -> None:
+    addresses = Addresses(per_minute=50)
+    for _ in range(1_000):
+        addresses.refused("192.0.2.1", 0.0)
+    assert addresses.wait("192.0.2.1", 0.0) == pytest.approx(1.2)
+    assert addresses.wait("192.0.2.1", 60.0) == 0
+    assert refused_at_once(addresses, "192.0.2.1", 60.0) == 50
+
+
 def test_a18_a_customer_has_a_whole_ipv6_network() -> None:
     addresses = Addresses(per_minute=5)
     for last in range(5):

@@ -245,6 +245,17 @@ async def test_a18_an_address_that_is_refused_too_often_is_answered_429(direct: 
         await inside.message(SyncStep1)
 
 
+@both
+async def test_a18_a_node_that_is_too_slow_to_say_who_somebody_is_has_not_refused_them(direct: bool) -> None:
+    settings = Settings(serve_page=False, max_refusals_per_address=1, trusted_proxies=(), authentication_s=0.01)
+    slow = Slow()
+    async with running(settings, direct=direct, authenticate=slow) as server:
+        for _ in range(3):
+            status, client = await server.upgrade("/yjs/d?user=ann")
+            assert (status, await client.close_code()) == (101, 4508)
+        assert "refusals" not in server.node.hub.counters.limits
+
+
 async def test_a18_it_is_told_when_to_come_back() -> None:
     settings = Settings(serve_page=False, max_refusals_per_address=1, trusted_proxies=())
     async with running(settings, direct=True, authenticate=by_query) as server:
