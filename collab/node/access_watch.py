@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from contextvars import Context
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from collab.room import Session
-    from collab.store.access_port import AccessChange
+    from collab.store.access_port import AccessChange, RevocationKind
     from collab.store.port import Store
 
 RETRY_S = 1.0
@@ -29,6 +30,8 @@ RETRY_S = 1.0
 AT_ONCE = 100
 """Sessions that are looked at together. They share queries, and a change that concerns ten thousand is no storm."""
 PAGE = 1_000
+FORGET_AFTER = 1_000
+"""So many revocations at least are learnt one by one before all are read anew, which leaves out what has expired."""
 
 Key = tuple[Literal["subject", "token", "link"], str | int]
 """What a change may name."""
@@ -75,6 +78,8 @@ class AccessWatch:
         """Everything up to here is known; None before the first look."""
         self._not_before: dict[tuple[str, str], float] = {}
         """(kind, subject or token id) -> Unix time before which its tokens must not have been issued."""
+        self._learnt_before_all = 0
+        """Revocations that may still be learnt one by one."""
         self._index: dict[Key, dict[Concerned, None]] = {}
         self._live: dict[Session, Concerned] = {}
         self._pending: dict[Concerned, None] = {}
@@ -100,9 +105,10 @@ class AccessWatch:
     async def known(self) -> None:
         """Return when the revocations are known here. Raises `StoreUnavailable`."""
         if not self._tasks and not self._closed:
+            # In contexts of their own: they outlive the request in which they begin, and log nothing in its name.
             self._tasks = [
-                asyncio.create_task(self._look_for_ever(), name="access watch"),
-                asyncio.create_task(self._examine_for_ever(), name="access examiner"),
+                asyncio.create_task(self._look_for_ever(), name="access watch", context=Context()),
+                asyncio.create_task(self._examine_for_ever(), name="access examiner", context=Context()),
             ]
         if self._epoch is None:
             await self.look()
@@ -173,8 +179,10 @@ class AccessWatch:
     async def _look_on(self, epoch: int) -> bool:
         """Take one page of changes; whether there may be more."""
         tail = await self._store.access_changes.after(epoch, limit=PAGE)
-        if not tail.complete or any(change.document is None for change in tail.changes):
+        if not tail.complete:
             await self._load_revocations()
+        elif named := {key for change in tail.changes if (key := _revoked_by(change)) is not None}:
+            await self._learn_revocations(named)
         self.heard += len(tail.changes) or not tail.complete
         if tail.complete:
             for change in tail.changes:
@@ -188,6 +196,16 @@ class AccessWatch:
     async def _load_revocations(self) -> None:
         found = await self._store.revocations.all_current()
         self._not_before = {(one.kind, one.value): one.not_before.timestamp() for one in found}
+        self._learnt_before_all = max(FORGET_AFTER, len(self._not_before))
+
+    async def _learn_revocations(self, named: set[tuple[RevocationKind, str]]) -> None:
+        """A change costs what it names, however many revocations there are."""
+        self._learnt_before_all -= len(named)
+        if self._learnt_before_all < 0:
+            await self._load_revocations()
+            return
+        for one in await self._store.revocations.current(named):
+            self._not_before[one.kind, one.value] = one.not_before.timestamp()
 
     def _concerned(self, change: AccessChange) -> Iterable[Concerned]:
         if change.link_id is not None:
@@ -226,3 +244,12 @@ class AccessWatch:
                 await asyncio.sleep(RETRY_S)
             if self._pending:
                 self._due.set()
+
+
+def _revoked_by(change: AccessChange) -> tuple[RevocationKind, str] | None:
+    """The revocation a change is about, if it is about one."""
+    if change.token is not None:
+        return "token", change.token
+    if change.document is None and change.subject is not None:
+        return "subject", change.subject
+    return None

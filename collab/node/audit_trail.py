@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import suppress
+from contextvars import Context
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,8 @@ class AuditTrail:
         self._waiting.append(event)
         self._noted.set()
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="audit trail")
+            # In a context of its own: it outlives the request in which it begins, and logs nothing in its name.
+            self._task = asyncio.create_task(self._run(), name="audit trail", context=Context())
 
     async def close(self) -> None:
         """Write what waits, if that is soon done, and stop."""

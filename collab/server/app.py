@@ -23,7 +23,7 @@ from collab.engine.process import ProcessOptions
 from collab.node import ConnectionLimits, Hub, HubLimits, RoomLimits
 from collab.server.addresses import trusted_hosts
 from collab.server.allowance import Rates
-from collab.server.auth import Origins, authenticator, contained, running
+from collab.server.auth import JwtAccess, Origins, authenticator, contained, running
 from collab.server.guard import BodyLimits, Guard, Rest
 from collab.server.health import Health
 from collab.server.hosts import Hosts
@@ -86,9 +86,16 @@ class Collab:
         self.app = self._application(authenticate, origins)
 
     def _application(self, authenticate: Authenticate, origins: Origins) -> FastAPI:
-        settings = self.settings
+        settings, asked = self.settings, self._authenticate
+        rest = Rest(
+            self.hub,
+            authenticate,
+            origins,
+            token_in_url=settings.token_in_url,
+            max_token_lifetime_s=asked.max_lifetime_s if isinstance(asked, JwtAccess) else None,
+        )
         app = api(
-            Rest(self.hub, authenticate, origins, token_in_url=settings.token_in_url),
+            rest,
             version=__version__,
             limits=BodyLimits(usual=settings.max_body_bytes, content=settings.max_import_bytes),
             lifespan=self.lifespan,

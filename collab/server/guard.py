@@ -63,6 +63,8 @@ class Rest:
     origins: Origins
     token_in_url: bool = True
     """Whether a link may stand in the address."""
+    max_token_lifetime_s: float | None = None
+    """Seconds a token is good for at most; None where `authenticate` does not tell."""
     rights: Rights = field(init=False)
     """Who is asking, and what they may: what `authenticate` says is a part of that."""
 
@@ -174,10 +176,16 @@ def _rights(request: Request) -> Any:
     return request.app.state.rest.rights
 
 
+def _token_lifetime(request: Request) -> Any:
+    return request.app.state.rest.max_token_lifetime_s
+
+
 TheRights = Annotated[Any, Depends(_rights)]
 """The node's `Rights`."""
 TheHub = Annotated[Any, Depends(_hub)]
 """The node's `Hub`. Any, because FastAPI would read a class here as a request parameter."""
+TheTokenLifetime = Annotated[Any, Depends(_token_lifetime)]
+"""`Rest.max_token_lifetime_s`."""
 TheJobs = Annotated[Any, Depends(_jobs)]
 """The node's `Jobs`."""
 TheAccess = Annotated[Access, Depends(_access)]

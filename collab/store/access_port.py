@@ -7,7 +7,7 @@ repeated calls holds here too; `Tickets.take` is the exception. Adapters pass `t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -207,6 +207,10 @@ class Revocations(Protocol):
 
     async def all_current(self) -> tuple[Revocation, ...]:
         """Those not expired."""
+        ...
+
+    async def current(self, named: Collection[tuple[RevocationKind, str]]) -> tuple[Revocation, ...]:
+        """Those of ``named`` that are there and not expired, in any order; as cheap as ``named`` is short."""
         ...
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
@@ -246,6 +246,13 @@ class MemoryRevocations:
         now = self._shelf.clock()
         self._revocations = {key: found for key, found in self._revocations.items() if found.expires_at > now}
         return tuple(self._revocations[key] for key in sorted(self._revocations))
+
+    async def current(self, named: Collection[tuple[RevocationKind, str]]) -> tuple[Revocation, ...]:
+        """See `Revocations.current`."""
+        self._shelf.check_open()
+        now = self._shelf.clock()
+        found = (self._revocations.get(key) for key in named)
+        return tuple(one for one in found if one is not None and one.expires_at > now)
 
 
 class MemoryAudit:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, case, delete, or_, select
+from sqlalchemy import ColumnElement, and_, case, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from collab.store import access_rules, rules
@@ -64,6 +65,20 @@ class SqlRevocations:
         with self._database.translating():
             async with self._database.reading() as connection:
                 rows = (await connection.execute(query.order_by(revocations.c.kind, revocations.c.value))).all()
+        return tuple(Revocation(*row) for row in rows)
+
+    async def current(self, named: Collection[tuple[RevocationKind, str]]) -> tuple[Revocation, ...]:
+        """See `Revocations.current`."""
+        one_of = [
+            and_(revocations.c.kind == kind, revocations.c.value.in_([value for its, value in named if its == kind]))
+            for kind in {kind for kind, _ in named}
+        ]
+        if not one_of:
+            return ()
+        query = _REVOCATIONS.where(revocations.c.expires_at > self._clock(), or_(*one_of))
+        with self._database.translating():
+            async with self._database.reading() as connection:
+                rows = (await connection.execute(query)).all()
         return tuple(Revocation(*row) for row in rows)
 
     async def _purge(self, connection: AsyncConnection) -> None:

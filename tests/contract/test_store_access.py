@@ -275,6 +275,24 @@ async def test_d12_of_two_revocations_the_later_times_count(store: Any) -> None:
     assert await store.access_changes.epoch() == 3
 
 
+async def test_g7_of_revocations_that_are_named_those_are_told_that_are_current(store: Any) -> None:
+    now = START + HOUR
+    for kind, value in (("subject", "ann"), ("token", "ann"), ("token", "t1"), ("subject", "bob")):
+        await store.revocations.revoke(kind, value, not_before=now, expires_at=now + HOUR, by="root")
+    await store.revocations.revoke("subject", "old", not_before=START, expires_at=START, by="root")
+
+    async def told(*named: tuple[str, str]) -> set[tuple[str, str]]:
+        found = await store.revocations.current(set(named))
+        assert all(one.not_before == now for one in found)
+        return {(one.kind, one.value) for one in found}
+
+    assert await told() == set()
+    assert await told(("subject", "ann")) == {("subject", "ann")}
+    assert await told(("subject", "ann"), ("token", "t1"), ("token", "bob")) == {("subject", "ann"), ("token", "t1")}
+    assert await told(("subject", "old"), ("subject", "never")) == set()
+    assert len(await told(*[("token", f"n{number}") for number in range(1_000)], ("token", "ann"))) == 1
+
+
 # --- The epoch ------------------------------------------------------------------------------------------------------
 
 

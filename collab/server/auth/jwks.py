@@ -11,6 +11,7 @@ import asyncio
 import json
 import math
 import time
+from contextvars import Context
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -106,7 +107,8 @@ class JwksKeys:
     def _begin(self) -> None:
         if not self._closed:
             self._tried_at = self._clock()
-            self._fetching = asyncio.create_task(self._fetch(), name="jwks-fetch")
+            # In a context of its own: it is everybody's, and logs nothing in the name of the request that began it.
+            self._fetching = asyncio.create_task(self._fetch(), name="jwks-fetch", context=Context())
 
     async def _fetched(self) -> None:
         if self._fetching is not None:

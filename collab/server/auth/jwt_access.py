@@ -57,7 +57,8 @@ class JwtAccess:
     role for every document that no entry of `documents` names. A token with neither grants nothing: a token made for
     another purpose with the same key must not open every document. `name` and `color` (`#rrggbb`) are shown to others.
 
-    ``keys`` is a secret (HS256), or whatever brings keys. ``clock`` tells Unix time.
+    ``keys`` is a secret (HS256), or whatever brings keys. ``clock`` tells Unix time for lifetimes and for what is
+    remembered; `exp`, `nbf` and `iat` PyJWT compares with the wall clock, whatever ``clock`` says.
     """
 
     def __init__(
@@ -76,6 +77,11 @@ class JwtAccess:
         self._clock = clock
         self._verified = VerifiedTokens()
         self._verified_by: tuple[Key, ...] = ()
+
+    @property
+    def max_lifetime_s(self) -> float:
+        """A token good for longer is refused."""
+        return self._expected.max_lifetime_s
 
     async def __call__(self, request: HTTPConnection, document: str | None) -> Access:
         """Read and check the token; raises `Unauthenticated`, or `Unavailable` when its key cannot be had now."""

@@ -132,7 +132,10 @@ class Ticket(BaseModel):
 
 class _NewRevocation(_Strict):
     not_before: Moment | None = Field(
-        default=None, description="Tokens issued before this, or without `iat`, are refused. Default: now."
+        default=None,
+        description="Tokens issued before this, or without `iat`, are refused. Default: now; of one token half a "
+        "minute later, since clocks differ. A subject's tokens may be dated ahead as much: name a later time to end "
+        "those too.",
     )
 
 
@@ -156,7 +159,7 @@ class Revocation(BaseModel):
     subject: str | None
     token_id: str | None
     not_before: datetime
-    expires_at: datetime = Field(description="When it is forgotten; no token lives so long.")
+    expires_at: datetime = Field(description="When it is forgotten: no token it is about is good so long.")
 
     @classmethod
     def of(cls, revocation: access_port.Revocation) -> Self:

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from collab.errors import StoreUnavailable
 from collab.node import access_watch
@@ -181,3 +183,68 @@ async def test_a_token_goes_to_the_session_it_was_sent_in(world: World) -> None:
     world.watch.renew(ann.session, b"t")
     world.watch.renew(Session("other", Identity("ann"), Role.READ), b"u")
     assert ann.tokens == [b"t"]
+
+
+async def test_g7_a_change_reads_the_revocations_it_names_and_all_of_them_seldom(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access_watch, "FORGET_AFTER", 3)
+    all_current, current = world.store.revocations.all_current, world.store.revocations.current
+    read: list[Any] = []
+
+    async def count_all() -> Any:
+        read.append("all")
+        return await all_current()
+
+    async def count_named(named: Any) -> Any:
+        read.append(sorted(named))
+        return await current(named)
+
+    world.store.revocations.all_current = count_all  # type: ignore[method-assign]
+    world.store.revocations.current = count_named  # type: ignore[method-assign]
+    await world.watch._load_revocations()
+    now = datetime.now(UTC)
+
+    async def revoke(kind: Any, value: str, *, hours: int = 1) -> None:
+        ends = now + timedelta(hours=hours)
+        await world.store.revocations.revoke(kind, value, not_before=now, expires_at=ends, by="root")
+
+    def revoked(subject: str, token: str | None = None) -> bool:
+        return world.watch.revoked(subject, token, now.timestamp() - 1)
+
+    await revoke("subject", "ann", hours=-1)
+    await revoke("subject", "ben")
+    await revoke("token", "ben")
+    await world.watch.changed()
+    assert read == ["all", [("subject", "ann"), ("subject", "ben"), ("token", "ben")]]
+    assert (revoked("ann"), revoked("ben"), revoked("eve"), revoked("eve", "ben")) == (False, True, False, True)
+    await world.store.grants.put("d", "eve", "write", by="root")
+    link = await world.store.links.create("d", "read", HASH, by="root")
+    await world.store.links.revoke("d", link.id)
+    await world.watch.changed()
+    assert len(read) == 2
+    await revoke("subject", "eve")
+    await world.watch.changed()
+    assert read[2:] == ["all"]
+    assert sorted(world.watch._not_before) == [("subject", "ben"), ("subject", "eve"), ("token", "ben")]
+
+
+async def test_h10_what_goes_on_after_a_request_logs_nothing_in_its_name() -> None:
+    world = World()
+    changes = world.store.access_changes.after
+    failed = asyncio.Event()
+
+    async def away(*_: Any, **__: Any) -> Any:
+        failed.set()
+        raise StoreUnavailable("away")
+
+    with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
+        with structlog.contextvars.bound_contextvars(request="of a stranger"):
+            await world.watch.known()
+        world.store.access_changes.after = away  # type: ignore[method-assign]
+        world.watch.hear(AccessChanged(7))
+        await failed.wait()
+        await asyncio.sleep(0)
+        world.store.access_changes.after = changes  # type: ignore[method-assign]
+    await world.watch.close()
+    assert [(line["event"], "request" in line) for line in lines] == [("access_not_watched", False)]

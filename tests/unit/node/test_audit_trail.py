@@ -6,6 +6,8 @@ import asyncio
 from datetime import UTC, datetime
 
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from collab.errors import StoreUnavailable
 from collab.node import Counters, audit_trail
@@ -96,3 +98,15 @@ async def test_what_must_be_there_is_there_or_raises() -> None:
     with pytest.raises(StoreUnavailable):
         await trail.append(event("b"))
     await trail.close()
+
+
+async def test_h10_a_log_that_cannot_be_written_is_not_the_fault_of_the_request_that_noted_first() -> None:
+    log = Log()
+    trail = AuditTrail(log.store, Counters())
+    log.failures = 1
+    with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
+        with structlog.contextvars.bound_contextvars(request="of a stranger"):
+            trail.note(event("a"))
+        await log.written.wait()
+    await trail.close()
+    assert [(line["event"], "request" in line) for line in lines] == [("audit_not_written", False)]

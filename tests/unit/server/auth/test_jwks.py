@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import structlog
 from cryptography.hazmat.primitives.asymmetric import ec
+from structlog.testing import capture_logs
 
 from collab.errors import CloseCode, Misuse, Unauthenticated, Unavailable, close_code_for
 from collab.server.auth import JwksKeys, JwtAccess, jwks
@@ -235,3 +237,12 @@ async def test_i3_a_key_set_without_a_usable_key_leaves_the_old_ones() -> None:
     await scene.settled()
     assert await scene.subject(by(OLD, "old")) == "ann"
     await scene.keys.close()
+
+
+async def test_h10_a_fetch_logs_nothing_in_the_name_of_the_request_that_began_it(scene: Scene) -> None:
+    with (
+        capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines,
+        structlog.contextvars.bound_contextvars(request="of a stranger"),
+    ):
+        await scene.subject(by(OLD, "old"))
+    assert [(line["event"], "request" in line) for line in lines] == [("jwks_fetched", False)]
