@@ -144,6 +144,25 @@ async def test_g2_documents_granted_are_listed_beside_those_of_the_token(node: L
     assert (await node.ask("get", "/v1/documents", held, params={"prefix": "z"})).json()["documents"][0]["name"] == "z"
 
 
+async def test_g8_everybody_is_told_their_own_role_and_nothing_of_others(node: LiveNode) -> None:
+    link = (await node.ask("post", "/v1/documents/d/links", json={"role": "comment"})).json()["secret"]
+    await node.ask("put", path("ben"), json={"role": "write"})
+
+    async def role(name: str, headers: dict[str, str]) -> Any:
+        answer = await node.ask("get", f"/v1/documents/{name}/role", headers)
+        return answer.json() if answer.status_code == 200 else answer.status_code
+
+    by_link = {"Authorization": f"Bearer {link}"}
+    assert await role("d", by_link) == {"role": "comment"}
+    assert await role("d", bearer("ben")) == {"role": "write"}
+    assert await role("d", bearer("ben", documents={"d": "read"})) == {"role": "write"}
+    assert await role("d", ADMIN) == {"role": "admin"}
+    assert await role("never", bearer("ben", access="write")) == {"role": "write"}
+    for headers in (by_link, bearer("ben")):
+        assert [await role(name, headers) for name in ("e", "never")] == [403, 403]
+    assert await role("d", {}) == 401
+
+
 async def test_e06_whether_a_forbidden_document_exists_shows_in_nothing_that_is_answered(node: LiveNode) -> None:
     await node.ask("put", path("ben", "e"), json={"role": "read"})
     for method, rest, body in (

@@ -10,6 +10,7 @@ export type Listed = {
 type Page = { readonly documents: readonly Listed[]; readonly next: string | null }
 
 const PAGE = 50
+const WRITERS: readonly string[] = ["write", "admin"]
 /** A list longer than this is cut, and says so. */
 export const MOST_LISTED = 1000
 
@@ -18,6 +19,11 @@ export class Refusal extends Error {
   constructor(status: number, sentence: string) {
     super(sentence)
     this.status = status
+  }
+
+  /** Whether the same may be asked again soon: nothing was decided. */
+  get passing(): boolean {
+    return this.status === 0 || this.status === 429 || this.status >= 500
   }
 }
 
@@ -46,6 +52,12 @@ export class Api {
 
   async get(name: string): Promise<Listed> {
     return (await this.#call("GET", `/${name}`)) as Listed
+  }
+
+  /** Whether the server takes changes from us; it knows grants and links, which no token tells. */
+  async mayWrite(name: string): Promise<boolean> {
+    const { role } = (await this.#call("GET", `/${name}/role`)) as { role: string }
+    return WRITERS.includes(role)
   }
 
   async text(name: string): Promise<string> {

@@ -23,11 +23,11 @@ export type Report = { readonly status: Status; readonly facts: Facts; readonly 
 export type Options = {
   readonly document: string
   readonly token: string | null
-  /** Told how many seconds are left when the token is about to expire, and after each `renew`. */
-  readonly expiring?: (seconds: number) => void
   /** Whose copy in this browser; another user of the same browser has another. */
   readonly subject: string
   readonly report: (report: Report) => void
+  /** Told when the server has taken the token given to `renew`, and may let us do more or less from now on. */
+  readonly renewed: () => void
 }
 
 export class Connection {
@@ -98,11 +98,9 @@ export class Connection {
     provider.on("status", ({ status }) => {
       if (status !== "connected") return
       this.#happen({ type: "opened" })
-      if (this.#options.token !== null) this.#sendToken("")
     })
-    provider.messageHandlers[TOKEN] = (_encoder, decoder) => {
-      this.#options.expiring?.(decoding.readVarUint(decoder))
-    }
+    // It says how long the new token is good, but nobody here could tell where to get the next one.
+    provider.messageHandlers[TOKEN] = () => this.#options.renewed()
     provider.on("sync", (synced) => {
       if (synced) this.#happen({ type: "synced" })
     })
@@ -159,7 +157,7 @@ export class Connection {
     socket.send(encoding.toUint8Array(frame))
   }
 
-  /** Message 103: empty, it says that this page understands the question for a new token. */
+  /** Message 103: goes on with this token. */
   #sendToken(token: string): void {
     const socket = this.provider.ws
     if (socket?.readyState !== WebSocket.OPEN) return

@@ -2,7 +2,7 @@
 // but what is on the screen.
 
 import type { Editor } from "@tiptap/core"
-import type { Api } from "./api.ts"
+import { type Api, Refusal } from "./api.ts"
 import { Connection, type Report, forget } from "./connection.ts"
 import { confirm, h, icon } from "./dom.ts"
 import { openEditor } from "./editor.ts"
@@ -18,6 +18,10 @@ const UNTITLED = "Untitled"
 const MAX_TITLE_LENGTH = 200
 /** By then a change is committed, most of the time; if not, the next one shows it. A guess. */
 const COMMITTED_AFTER_MS = 1000
+/** How long the text waits for the server to say whether we may write; then it can be read meanwhile. A guess. */
+const TOLD_WITHIN_MS = 3000
+/** Pause before a server that could not say so is asked again. A guess. */
+const ASK_AGAIN_MS = 1000
 
 export type Options = {
   readonly name: string
@@ -25,7 +29,6 @@ export type Options = {
   readonly identity: Identity
   readonly token: string | null
   readonly subject: string
-  readonly mayWrite: boolean
 }
 
 export class DocumentPage {
@@ -44,6 +47,24 @@ export class DocumentPage {
   readonly #notice = h("div", { class: "notice", role: "alert", hidden: true })
   readonly #bar = h("div", { class: "bar" })
   readonly #text = h("div", { class: "text" })
+  readonly #readOnly = h("span", { class: "read-only", hidden: true }, "Read only")
+  readonly #delete = h(
+    "button",
+    {
+      type: "button",
+      class: "quiet",
+      "aria-label": "Delete document",
+      title: "Delete document",
+      hidden: true,
+      click: () => void this.#remove(),
+    },
+    icon("trash"),
+  )
+  /** Null until the server has told. */
+  #mayWrite: boolean | null = null
+  #asked = 0
+  #link: Report["facts"]["link"] = "first"
+  #shown: "nothing" | "editor" | "text" = "nothing"
   #editor: Editor | null = null
   #titleOnServer = ""
   #titled = ""
@@ -56,6 +77,7 @@ export class DocumentPage {
       token: options.token,
       subject: options.subject,
       report: (report) => this.#show(report),
+      renewed: () => void this.#learnRole(),
     })
     this.element = this.#build()
     this.#pill.show({ status: statusOf(START), facts: START, kept: false })
@@ -64,7 +86,10 @@ export class DocumentPage {
     this.#connection.provider.awareness.on("change", () => this.#showOthers())
     this.#showMe()
     void this.#loadTitle()
-    void this.#connection.loaded.then(() => this.#open())
+    const told = this.#learnRole()
+    void this.#connection.loaded
+      .then(() => Promise.race([told, new Promise((done) => setTimeout(done, TOLD_WITHIN_MS))]))
+      .then(() => this.#open())
   }
 
   close(): void {
@@ -79,19 +104,8 @@ export class DocumentPage {
     this.#title.addEventListener("keydown", (event) => {
       if (event.key === "Enter") this.#editor?.commands.focus("start")
     })
-    this.#title.disabled = !this.#options.mayWrite
+    this.#title.disabled = true
     this.#me.addEventListener("click", () => void this.#editMe())
-    const remove = h(
-      "button",
-      {
-        type: "button",
-        class: "quiet",
-        "aria-label": "Delete document",
-        title: "Delete document",
-        click: () => void this.#remove(),
-      },
-      icon("trash"),
-    )
     const header = h(
       "header",
       { class: "document-header" },
@@ -101,12 +115,12 @@ export class DocumentPage {
         "div",
         { class: "around" },
         this.#pill.element,
-        this.#options.mayWrite ? null : h("span", { class: "read-only" }, "Read only"),
+        this.#readOnly,
         h("div", { class: "spring" }),
         this.#people,
         this.#me,
       ),
-      this.#options.mayWrite ? remove : null,
+      this.#delete,
     )
     return h(
       "div",
@@ -117,24 +131,59 @@ export class DocumentPage {
     )
   }
 
+  get #closed(): boolean {
+    return this.#connection.facts.link === "closed"
+  }
+
+  /** Asks whether we may write, as often as it takes. The newest question counts. */
+  async #learnRole(): Promise<void> {
+    const asked = ++this.#asked
+    let told: boolean | null = null
+    while (told === null) {
+      told = await this.#options.api.mayWrite(this.#options.name).catch((error: unknown) => {
+        return error instanceof Refusal && error.passing && !this.#closed ? null : false
+      })
+      if (asked !== this.#asked) return
+      if (told === null) await new Promise((done) => setTimeout(done, ASK_AGAIN_MS))
+    }
+    if (told === this.#mayWrite) return
+    this.#mayWrite = told
+    this.#readOnly.hidden = told
+    this.#delete.hidden = !told
+    this.#title.disabled = !told || this.#closed
+    if (this.#shown === "editor") this.#open()
+  }
+
+  /** Opens the text: to be changed when we may, else to be read. Opens it anew when that has changed. */
   #open(): void {
-    if (this.#connection.facts.link === "closed") return
+    const editable = this.#mayWrite === true && !this.#closed
+    this.#editor?.destroy()
+    this.#bar.replaceChildren()
+    this.#shown = "editor"
     this.#editor = openEditor({
       connection: this.#connection,
       person: this.#options.identity.person,
       element: this.#text,
-      editable: this.#options.mayWrite,
-      placeholder: () => (this.#options.mayWrite ? "Write something…" : "Nothing here yet"),
+      editable,
+      placeholder: () => (editable ? "Write something…" : "Nothing here yet"),
       unshowable: () => this.#showAsText(),
     })
-    if (this.#editor !== null && this.#options.mayWrite) this.#bar.append(toolbar(this.#editor))
+    if (this.#editor !== null && editable) this.#bar.append(toolbar(this.#editor))
+    if (this.#closed) this.#sayClosed()
   }
 
   #show(report: Report): void {
     this.#pill.show(report)
     document.documentElement.dataset.status = report.status
-    if (report.status !== "closed") return
-    const [title, sentence] = closedFor(report.facts.code ?? 0)
+    const { link } = report.facts
+    // Whoever comes back may find that the role has changed meanwhile.
+    if (link === "open" && this.#link === "lost") void this.#learnRole()
+    this.#link = link
+    if (link === "closed") this.#sayClosed()
+  }
+
+  #sayClosed(): void {
+    const [title, sentence] = closedFor(this.#connection.facts.code ?? 0)
     this.#editor?.setEditable(false)
     this.#title.disabled = true
     this.#bar.replaceChildren()
@@ -156,6 +205,7 @@ export class DocumentPage {
 
   /** What is committed, and again a while after each change: the change that brought us here is on its way there. */
   #showAsText(): void {
+    this.#shown = "text"
     this.#editor = null
     this.#bar.replaceChildren()
     this.#tell("Shown as plain text", UNSHOWABLE)

@@ -33,15 +33,17 @@ export function openEditor(options: Options): Editor | null {
     return null
   }
   let editor: Editor | null = null
+  const ended = new AbortController()
   const guard = (events: Y.YEvent<Y.AbstractType<unknown>>[]) => {
     if (isKnownChange(events)) return
-    fragment.unobserveDeep(guard)
+    ended.abort()
     editor?.destroy()
     options.unshowable()
   }
   // Before the editor's own observer, so that a destroyed editor never sees what it would delete.
   fragment.observeDeep(guard)
-  const shown = options.editable ? doc : copyOf(doc)
+  ended.signal.addEventListener("abort", () => fragment.unobserveDeep(guard))
+  const shown = options.editable ? doc : copyOf(doc, ended.signal)
   editor = new Editor({
     element: options.element,
     editable: options.editable,
@@ -64,16 +66,19 @@ export function openEditor(options: Options): Editor | null {
       attributes: { role: "textbox", "aria-label": "Document", "aria-multiline": "true" },
     },
   })
-  options.element.addEventListener("mousedown", (event) => writeBelow(editor, event))
+  editor.on("destroy", () => ended.abort())
+  options.element.addEventListener("mousedown", (event) => writeBelow(editor, event), { signal: ended.signal })
   return editor
 }
 
-/** A document that follows ``doc`` and never changes it. The binding removes what does not fit together, such as a row
+/** A document that follows ``doc`` until ``ended`` and never changes it. The binding removes what does not fit together, such as a row
  * outside a table; from a reader the server takes no change, and ends the session of one who goes on trying. */
-function copyOf(doc: Y.Doc): Y.Doc {
+function copyOf(doc: Y.Doc, ended: AbortSignal): Y.Doc {
   const copy = new Y.Doc()
   Y.applyUpdate(copy, Y.encodeStateAsUpdate(doc))
-  doc.on("update", (update: Uint8Array) => Y.applyUpdate(copy, update))
+  const follow = (update: Uint8Array) => Y.applyUpdate(copy, update)
+  doc.on("update", follow)
+  ended.addEventListener("abort", () => doc.off("update", follow))
   return copy
 }
 

@@ -8,7 +8,7 @@ import { h } from "./dom.ts"
 import { Identity } from "./identity.ts"
 import { listPage } from "./list.ts"
 import { isDocumentName } from "./names.ts"
-import { claimsOf, mayWrite, takeToken } from "./token.ts"
+import { claimsOf, takeToken } from "./token.ts"
 
 function page(): HTMLElement {
   const token = takeToken(location, history, sessionStorage)
@@ -20,7 +20,7 @@ function page(): HTMLElement {
   const name = decoded(encoded)
   if (!isDocumentName(name)) return notFound()
   const identity = new Identity(localStorage, claims?.name ?? null)
-  return new DocumentPage({ name, api, identity, token, subject, mayWrite: mayWrite(claims, name) }).element
+  return new DocumentPage({ name, api, identity, token, subject }).element
 }
 
 function decoded(part: string): string {

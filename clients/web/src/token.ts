@@ -1,10 +1,10 @@
 // The token of JWT mode: taken once from `#token=`, kept for this tab, never left in the address bar.
-// Its claims are read without checking them, only to know whose drawer offline edits go to and whether to show an
-// editor or a reader; the server checks everything again.
+// It may also be a link's secret, which says nothing. A token's claims are read without checking them, only to know whose
+// drawer offline edits go to and what to call the user; what the user may do only the server knows.
 
 const KEY = "collab.token"
 
-export type Claims = { readonly subject: string; readonly name: string | null; readonly grants: Map<string, string> }
+export type Claims = { readonly subject: string; readonly name: string | null }
 
 export function takeToken(place: Location, history: History, drawer: Storage): string | null {
   const fragment = new URLSearchParams(place.hash.slice(1))
@@ -21,22 +21,8 @@ export function claimsOf(token: string | null): Claims | null {
     const part = token?.split(".")[1] ?? ""
     const bytes = Uint8Array.from(atob(part.replace(/-/g, "+").replace(/_/g, "/")), (c) => c.charCodeAt(0))
     const claims = JSON.parse(new TextDecoder().decode(bytes)) as Record<string, unknown>
-    const grants = new Map(Object.entries((claims.documents ?? {}) as Record<string, string>))
-    if (typeof claims.access === "string" && !grants.has("*")) grants.set("*", claims.access)
-    return { subject: String(claims.sub), name: typeof claims.name === "string" ? claims.name : null, grants }
+    return { subject: String(claims.sub), name: typeof claims.name === "string" ? claims.name : null }
   } catch {
     return null
   }
-}
-
-const WRITERS: readonly unknown[] = ["write", "admin"]
-
-/** The rule of `collab/server/auth.py`: the full name, else the longest beginning. Without a token all may write. */
-export function mayWrite(claims: Claims | null, document: string): boolean {
-  if (claims === null) return true
-  const exact = claims.grants.get(document)
-  if (exact !== undefined) return WRITERS.includes(exact)
-  const reaching = [...claims.grants.keys()].filter((p) => p.endsWith("*") && document.startsWith(p.slice(0, -1)))
-  reaching.sort((a, b) => b.length - a.length)
-  return reaching[0] !== undefined && WRITERS.includes(claims.grants.get(reaching[0]))
 }

@@ -20,6 +20,7 @@ from collab.server.rest.schemas import (
     DocumentName,
     DocumentPage,
     NewDocument,
+    OwnRole,
 )
 from collab.store.port import Change
 
@@ -90,6 +91,13 @@ async def list_documents(
 async def get_document(name: DocumentName, hub: TheHub) -> Document:
     """What is known of a document besides its content: its durable state."""
     return Document.of(await hub.store.documents.get(name))
+
+
+@router.get("/{name}/role", responses=documented(400, 401, 403, 422, 503), summary="Get your own role")
+async def get_role(name: DocumentName, access: TheAccess, rights: TheRights) -> OwnRole:
+    """What the caller may do with a document: the highest of token, grant and link. Also of one nobody has made yet."""
+    role = await rights.highest(access, name, Role.READ)
+    return OwnRole(role=role.value)
 
 
 @router.patch(

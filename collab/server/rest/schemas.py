@@ -161,6 +161,14 @@ class Document(BaseModel):
         )
 
 
+class OwnRole(BaseModel):
+    """What the caller may do with a document. A change of it reaches live sessions; who asked before asks again."""
+
+    role: Literal["read", "comment", "write", "admin"] = Field(
+        description="Only write and admin change the document; read and comment look."
+    )
+
+
 class Present(BaseModel):
     """Somebody who has the document open."""
 
