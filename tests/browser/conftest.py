@@ -113,6 +113,7 @@ class Person:
 
     async def write(self, words: str, *, paragraph: int | None = None) -> None:
         """Put the cursor at the end, of the text or of one paragraph, and type key by key."""
+        await expect(self.text).to_be_editable()
         if paragraph is None:
             await self.text.focus()
             await self.page.keyboard.press("ControlOrMeta+End")
