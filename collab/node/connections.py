@@ -1,4 +1,4 @@
-"""ConnectionManager: every session of this node, per room and per user, and the fan-out of frames to them.
+"""ConnectionManager: every session of this node, per room, user and link, and the fan-out of frames to them.
 
 It knows who is connected and writes one frame to many; it decides nothing about documents. Rooms add and remove
 their sessions; REST and shutdown ask it who is where.
@@ -7,7 +7,7 @@ their sessions; REST and shutdown ask it who is where.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 NOTHING: Mapping[Session, Sequence[Frame]] = MappingProxyType({})
 
 ANONYMOUS = "anonymous"
-"""The subject of everybody when nobody is asked who they are."""
+"""The subject of everybody of whom nobody knows who they are: nobody was asked, or all they showed was a link."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,8 @@ class ConnectionLimits:
     per_room: int = 1_000
     per_user: int = 50
     """0: any number, as for whoever nobody was asked about (`ANONYMOUS`)."""
+    per_link: int = 250
+    """Of those who are known by a link only; 0: any number."""
 
 
 class ConnectionManager:
@@ -47,6 +49,9 @@ class ConnectionManager:
         self._limits = limits or ConnectionLimits()
         self._rooms: dict[str, dict[Session, Outbox]] = {}
         self._users: dict[str, dict[Session, str]] = {}
+        self._link_of: dict[Session, int] = {}
+        self._visitors: dict[int, set[Session]] = {}
+        """Link -> the sessions that only it lets in."""
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -54,16 +59,29 @@ class ConnectionManager:
         """Whether the node may have so many sessions more."""
         return self._counters.sessions + more <= self._limits.per_node
 
+    @contextmanager
+    def by_link(self, session: Session, link: int) -> Iterator[None]:
+        """While inside, ``session``, of which nothing but a link is known, is on its way in: it counts for the link."""
+        self._link_of[session] = link
+        try:
+            yield
+        finally:
+            if session not in self._visitors.get(link, ()):
+                self._link_of.pop(session, None)
+
     def add(self, document: str, session: Session, outbox: Outbox) -> None:
-        """Register a session; raises `Overloaded` when the node, the room or the user has all it may."""
+        """Register a session; raises `Overloaded` when the node, the room, the user or the link has all it may."""
         room = self._rooms.get(document, {})
-        self._refuse_surplus(len(room), session.identity.subject)
+        link = self._link_of.get(session)
+        self._refuse_surplus(len(room), session.identity.subject, link)
+        if link is not None:
+            self._visitors.setdefault(link, set()).add(session)
         self._rooms.setdefault(document, room)[session] = outbox
         self._users.setdefault(session.identity.subject, {})[session] = document
         self._counters.sessions += 1
         self._empty.clear()
 
-    def _refuse_surplus(self, in_room: int, subject: str) -> None:
+    def _refuse_surplus(self, in_room: int, subject: str, link: int | None) -> None:
         most = self._limits.per_user
         if not self.has_room_for(1):
             self._counters.limits.add("sessions")
@@ -74,6 +92,9 @@ class ConnectionManager:
         if most and subject != ANONYMOUS and len(self._users.get(subject, ())) >= most:
             self._counters.limits.add("sessions_per_user")
             raise Overloaded("too many sessions of this user")
+        if link is not None and 0 < self._limits.per_link <= len(self._visitors.get(link, ())):
+            self._counters.limits.add("sessions_per_link")
+            raise Overloaded("too many sessions by this link")
 
     def remove(self, document: str, session: Session) -> None:
         """Forget a session; forgetting twice is no mistake."""
@@ -86,9 +107,18 @@ class ConnectionManager:
         del user[session]
         if not user:
             del self._users[session.identity.subject]
+        self._forget_link(session)
         self._counters.sessions -= 1
         if not self._rooms:
             self._empty.set()
+
+    def _forget_link(self, session: Session) -> None:
+        link = self._link_of.pop(session, None)
+        if link is not None:
+            visitors = self._visitors[link]
+            visitors.discard(session)
+            if not visitors:
+                del self._visitors[link]
 
     def fan_out(self, document: str, frame: Frame, except_: Collection[Session] = ()) -> None:
         """Write one frame to every session of a room but ``except_``; those behind are left out.

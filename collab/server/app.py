@@ -195,6 +195,7 @@ def _limits(settings: Settings) -> HubLimits:
             per_node=settings.max_sessions,
             per_room=settings.max_sessions_per_room,
             per_user=settings.max_sessions_per_user,
+            per_link=settings.max_sessions_per_link,
         ),
         room=RoomLimits(
             show_plain_at_once=settings.isolation == "fast",

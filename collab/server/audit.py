@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from collab.server.rights import ANONYMOUS
+from collab.node.connections import ANONYMOUS
 from collab.store.access_port import AuditEvent
 
 if TYPE_CHECKING:

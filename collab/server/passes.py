@@ -1,7 +1,8 @@
 """Links and tickets as clients hold them: opaque secrets with a prefix that says what they are.
 
-A link may stand wherever a token may, beside a token or instead of one; a ticket stands alone and opens one WebSocket.
-Of both the store has only the hash. This module makes and finds them; `collab.server.rights` says what they are worth.
+A link may stand wherever a token may, beside a token or instead of one; a ticket stands alone, and opens or renews one
+WebSocket. Of both the store has only the hash. This module makes and finds them; `collab.server.rights` says what they
+are worth.
 """
 
 from __future__ import annotations
@@ -15,12 +16,10 @@ from urllib.parse import urlencode
 from starlette.requests import HTTPConnection
 
 from collab.errors import Unauthenticated
-from collab.server.auth import TOKEN_SUBPROTOCOL
+from collab.server.auth.tokens import TOKEN_SUBPROTOCOL, bearer_of, tokens_in
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-    from collab.room import Role
 
 LINK, TICKET = "cl_", "ct_"
 SECRET_BYTES = 32
@@ -28,12 +27,11 @@ SECRET_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class PresentedLink:
-    """A link that a client presented and the store knew."""
+    """A link that a client presented and the store knew. What it is worth is asked for anew each time."""
 
     id: int
     secret_hash: bytes = field(repr=False)
     document: str
-    role: Role
     expires_at: datetime | None
 
 
@@ -64,7 +62,7 @@ def passes_of(request: HTTPConnection, *, link_in_url: bool = True) -> Passes:
     """
     if not link_in_url and any(value.startswith(LINK) for value in request.query_params.getlist("token")):
         raise Unauthenticated("Links are not taken from the address here: histories and logs keep addresses.")
-    found = _values(request)
+    found = tokens_in(request)
     links = [value for value in found if value.startswith(LINK)]
     tickets = [value for value in found if value.startswith(TICKET)]
     if len(links) > 1 or (tickets and len(found) > 1):
@@ -77,7 +75,7 @@ def without(request: HTTPConnection, link: str) -> HTTPConnection:
     scope = dict(request.scope)
     query = [(name, value) for name, value in request.query_params.multi_items() if value != link]
     scope["query_string"] = urlencode(query).encode()
-    if _bearer(request) == link:
+    if bearer_of(request) == link:
         scope["headers"] = [header for header in scope["headers"] if header[0] != b"authorization"]
     scope["subprotocols"] = [one for one in scope.get("subprotocols") or () if one != TOKEN_SUBPROTOCOL + link]
     return HTTPConnection(scope)
@@ -88,17 +86,3 @@ def with_token(token: str, client: object) -> HTTPConnection:
     headers = [(b"authorization", b"Bearer " + token.encode("utf-8", "replace"))]
     scope = {"type": "websocket", "path": "/", "query_string": b"", "headers": headers, "client": client}
     return HTTPConnection(scope)
-
-
-def _values(request: HTTPConnection) -> set[str]:
-    offered = request.scope.get("subprotocols") or ()
-    found = {one.removeprefix(TOKEN_SUBPROTOCOL) for one in offered if one.startswith(TOKEN_SUBPROTOCOL)}
-    found.update(request.query_params.getlist("token"))
-    found.add(_bearer(request))
-    found.discard("")
-    return found
-
-
-def _bearer(request: HTTPConnection) -> str:
-    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-    return credentials.strip() if scheme.lower() == "bearer" else ""

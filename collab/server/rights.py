@@ -1,8 +1,8 @@
 """Who is asking, and what they may do with a document: the one place that REST and the WebSocket endpoint ask.
 
-A role comes from three sources, and the highest counts: the token's most specific pattern, the grant stored for the
-subject, and the link presented. A token that was revoked is worth nothing. While the database does not answer, nobody
-gets more than is known: `StoreUnavailable` (503, 4503).
+A role comes from three sources, and the highest counts: the token's most specific pattern (`Access.grants`), the grant
+stored for the subject (`Store.grants`; there is none for `ANONYMOUS`), and the link presented. A token that was revoked
+is worth nothing. While the database does not answer, nobody gets more than is known: `StoreUnavailable` (503, 4503).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from collab.errors import Unauthenticated
+from collab.node.connections import ANONYMOUS
 from collab.room import Identity, Role
 from collab.server.auth import Access
 from collab.server.passes import TICKET, PresentedLink, hash_of, new_secret, passes_of, with_token, without
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from collab.node import Hub
     from collab.server.auth import Authenticate
 
-ANONYMOUS = "anonymous"
-"""The subject of everybody whom nobody asked who they are. It never has grants of its own."""
 TICKET_S = 30
 """Seconds a ticket is good for."""
 
@@ -144,7 +143,7 @@ class Rights:
         found = await self._store.links.find(hash_of(secret))
         if found is None:
             raise Unauthenticated("The link is not good: it was revoked, has expired, or never was.")
-        link = PresentedLink(found.id, hash_of(secret), found.document, Role(found.role), found.expires_at)
+        link = PresentedLink(found.id, hash_of(secret), found.document, found.expires_at)
         try:
             access = await self._authenticate(without(request, secret), document)
         except Unauthenticated:

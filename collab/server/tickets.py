@@ -36,7 +36,7 @@ def payload_of(access: Access, document: str, role: Role) -> dict[str, Any]:
 
 def _plain(link: PresentedLink) -> dict[str, Any]:
     ends = None if link.expires_at is None else link.expires_at.timestamp()
-    return {"id": link.id, "hash": link.secret_hash.hex(), "role": link.role.value, "expires_at": ends}
+    return {"id": link.id, "hash": link.secret_hash.hex(), "expires_at": ends}
 
 
 def access_of(payload: Mapping[str, Any]) -> Access:
@@ -45,7 +45,7 @@ def access_of(payload: Mapping[str, Any]) -> Access:
     link = None
     if by_link is not None:
         ends = None if by_link["expires_at"] is None else datetime.fromtimestamp(by_link["expires_at"], UTC)
-        link = PresentedLink(by_link["id"], bytes.fromhex(by_link["hash"]), document, Role(by_link["role"]), ends)
+        link = PresentedLink(by_link["id"], bytes.fromhex(by_link["hash"]), document, ends)
     return Access(
         Identity(payload["subject"], payload["name"], payload["color"]),
         {} if by_token is None else {document: Role(by_token)},

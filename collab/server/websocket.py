@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket
 
 from collab.errors import CloseCode, CollabError, DeadlinePassed, Forbidden, RemoteError, close_code_for
+from collab.node.connections import ANONYMOUS
 from collab.node.outbox import Outbox
 from collab.protocol.names import canonical_name
 from collab.room import Session
@@ -34,6 +36,7 @@ from collab.server.rights import Rights, is_nobody
 
 if TYPE_CHECKING:
     from collections.abc import Container
+    from contextlib import AbstractContextManager
 
     from starlette.responses import Response
     from starlette.types import Receive, Scope, Send
@@ -207,7 +210,8 @@ class Visit:
             return
         session = Session(session_id, access.identity, role)
         try:
-            self._room = await self._hub.enter(document, session, self._outbox)
+            with self._counted(session, access):
+                self._room = await self._hub.enter(document, session, self._outbox)
         except CollabError as error:
             log.info("session_refused", document=document, session=session_id, error=type(error).__name__)
             self.turn_away(error)
@@ -220,6 +224,12 @@ class Visit:
                 self._hub, self._rights, access, room=self._room, session=session, outbox=self._outbox, client=client
             )
             self._admission.begin(standing)
+
+    def _counted(self, session: Session, access: Access) -> AbstractContextManager[None]:
+        """Whoever is known counts as a user; of whom nobody knows more than the link they came by, for that link."""
+        if access.link is None or access.identity.subject != ANONYMOUS:
+            return nullcontext()
+        return self._hub.connections.by_link(session, access.link.id)
 
     def turn_away(self, error: CollabError) -> None:
         """Close with the code that stands for ``error``."""

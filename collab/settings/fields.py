@@ -167,7 +167,16 @@ class Settings(BaseSettings):
     max_sessions: int = Field(default=10_000, ge=1, description="Most sessions of one node.")
     max_sessions_per_room: int = Field(default=1_000, ge=1, description="Most sessions of one document on one node.")
     max_sessions_per_user: int = Field(
-        default=50, ge=0, description="Most sessions of one user on one node; 0: any number, as where auth=open."
+        default=50,
+        ge=0,
+        description="Most sessions of one user on one node; 0: any number, as of users called anonymous and where "
+        "auth=open.",
+    )
+    max_sessions_per_link: int = Field(
+        default=250,
+        ge=0,
+        description="Most sessions on one node of people who have shown one link and nothing else, so that a link "
+        "cannot fill its document; 0: any number.",
     )
     max_refusals_per_address: int = Field(
         default=50,

@@ -1,6 +1,8 @@
 """Who may do what (grants, links, tickets, revocations, the access epoch), and the audit log.
 
-Only new tables: the version before this one runs on as if they were not there.
+Only new tables, which the version before this one does not know. Their foreign keys lock `documents` against writes
+(SHARE ROW EXCLUSIVE) until the commit, so nodes that run meanwhile save nothing for that long, nor while the migration
+waits for the lock: two seconds at most (`migrations/env.py`), after which it fails and is run again.
 """
 
 from __future__ import annotations

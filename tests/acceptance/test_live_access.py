@@ -11,6 +11,7 @@ import pytest
 
 from collab.bus import MemoryBus
 from collab.errors import CloseCode, StoreUnavailable
+from collab.node import ConnectionLimits
 from collab.protocol.messages import SyncStatus, SyncStep1, SyncStep2, Update
 from collab.room.room import MAX_REFUSED_WRITES
 from collab.store import MemoryStore
@@ -225,6 +226,18 @@ async def test_e10_a_link_raises_a_users_role_and_its_end_lowers_it_again(nodes:
     await there.ask("delete", f"/v1/documents/d/links/{made['id']}")
     await until_role(there, "ben", "read")
     assert both.closed_with is None
+
+
+async def test_n18_a_link_does_not_fill_its_document(nodes: list[LiveNode]) -> None:
+    here, _ = nodes
+    here.hub.connections._limits = ConnectionLimits(per_link=2)
+    made = await link(here, "read")
+    inside = [await (await here.connect("d", made["secret"])).joined() for _ in range(2)]
+    assert await (await here.connect("d", made["secret"])).closed() == CloseCode.OVERLOADED.code
+    await (await here.connect("d", token("ben", **READ), query=made["secret"])).joined()
+    await (await here.connect("d", (await link(here, "read"))["secret"])).joined()
+    inside[0].leave()
+    await (await here.connect("d", made["secret"])).joined()
 
 
 async def test_e10_guessed_foreign_and_doubled_links_open_nothing(nodes: list[LiveNode]) -> None:

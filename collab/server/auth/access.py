@@ -31,7 +31,8 @@ class Access:
 
     identity: Identity
     grants: Mapping[str, Role]
-    """Document name, or the beginning of names followed by `*`, -> role. `*` alone means every document."""
+    """What the token grants by patterns: document name, or the beginning of names followed by `*`, -> role. `*` alone
+    means every document. The grants stored for the subject are not among them."""
     expires_at: float | None = None
     """Unix time after which a session must be closed (leeway included), or None."""
     issued_at: float | None = None

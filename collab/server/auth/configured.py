@@ -10,8 +10,8 @@ from collab.server.auth.jwks import JwksKeys
 from collab.server.auth.jwt_access import JwtAccess
 from collab.server.auth.keys import FixedKeys, keys_of_file, secret_key
 from collab.server.auth.open_access import OpenAccess, open_access
-from collab.server.auth.origins import host_of
 from collab.settings.key_rules import key_objections
+from collab.settings.objections import LOOPBACK_HOSTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from collab.server.auth.keys import Keys
     from collab.settings import Settings
 
-_LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
-
 
 def authenticator(settings: Settings) -> Authenticate:
     """The implementation that ``settings`` ask for. Raises `Misuse` when they do not fit together."""
@@ -29,8 +27,8 @@ def authenticator(settings: Settings) -> Authenticate:
         return jwt_access(settings, keys_of(settings))
     if settings.allow_open_auth or not settings.is_loopback:
         return open_access
-    public = {host_of(settings.public_url)} if settings.public_url else set()
-    return OpenAccess(hosts=_LOOPBACK_HOSTS | {settings.host.lower()} | public)
+    public = {settings.public_host} if settings.public_host else set()
+    return OpenAccess(hosts=LOOPBACK_HOSTS | {settings.host.lower()} | public)
 
 
 def jwt_access(settings: Settings, keys: Keys) -> JwtAccess:

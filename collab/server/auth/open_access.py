@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from collab.errors import Forbidden
+from collab.node.connections import ANONYMOUS
 from collab.room.session import Identity, Role
 from collab.server.auth.access import Access
 from collab.server.auth.origins import without_port
@@ -31,7 +32,7 @@ class OpenAccess:
                 "This server lets everybody in, so it answers only to localhost. "
                 "Set COLLAB_PUBLIC_URL to the address it is reached by."
             )
-        return Access(Identity("anonymous"), {"*": Role.WRITE})
+        return Access(Identity(ANONYMOUS), {"*": Role.WRITE})
 
 
 open_access = OpenAccess()

@@ -48,11 +48,6 @@ def origin_of(url: str) -> str:
     return "/".join(url.lower().split("/")[:3])
 
 
-def host_of(url: str) -> str:
-    """The host of ``url`` alone, in lower case."""
-    return without_port(origin_of(url).partition("://")[2])
-
-
 def without_port(host: str) -> str:
     """A `Host` header without its port, in lower case."""
     return re.sub(r":\d*$", "", host.lower())

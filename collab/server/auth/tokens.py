@@ -27,21 +27,31 @@ def token_of(request: HTTPConnection, *, in_url: bool = True) -> str:
     The same token may come twice; two different ones are refused, since picking one would be guessing. So is one in
     the address where that is not allowed, even beside a good one: whoever put it there must learn of it.
     """
-    tokens = set(request.query_params.getlist("token"))
-    if not in_url and tokens:
+    if not in_url and request.query_params.getlist("token"):
         raise Unauthenticated("Tokens are not taken from the address here: histories and logs keep addresses.")
-    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        tokens.add(credentials.strip())
-    offered = request.scope.get("subprotocols") or ()
-    tokens.update(p.removeprefix(TOKEN_SUBPROTOCOL) for p in offered if p.startswith(TOKEN_SUBPROTOCOL))
-    tokens.discard("")
+    tokens = tokens_in(request)
     if not tokens:
         url = ", or ?token=" if in_url else ""
         raise Unauthenticated(f"A token is needed: Authorization: Bearer, the subprotocol collab.token.*{url}.")
     if len(tokens) > 1 or len(token := tokens.pop()) > MAX_TOKEN_CHARS:
         raise Unauthenticated("One token, please.")
     return token
+
+
+def tokens_in(request: HTTPConnection) -> set[str]:
+    """What stands wherever a token may, whatever it is."""
+    offered = request.scope.get("subprotocols") or ()
+    found = {one.removeprefix(TOKEN_SUBPROTOCOL) for one in offered if one.startswith(TOKEN_SUBPROTOCOL)}
+    found.update(request.query_params.getlist("token"))
+    found.add(bearer_of(request))
+    found.discard("")
+    return found
+
+
+def bearer_of(request: HTTPConnection) -> str:
+    """What stands in the header; empty when nothing does."""
+    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+    return credentials.strip() if scheme.lower() == "bearer" else ""
 
 
 def select_subprotocol(offered: Sequence[str]) -> str | None:

@@ -6,12 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query
 
+from collab.node.connections import ANONYMOUS
 from collab.server.audit import event
 from collab.server.guard import GuardedRoute, TheAccess, TheHub
 from collab.server.problems import documented
 from collab.server.rest.access_schemas import Grant, GrantPage, NewGrant, Subject
 from collab.server.rest.schemas import DocumentName
-from collab.server.rights import ANONYMOUS
 
 router = APIRouter(prefix="/v1/documents/{name}/grants", tags=["access"], route_class=GuardedRoute)
 

@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 from fastapi import APIRouter, HTTPException
 
+from collab.node.connections import ANONYMOUS
 from collab.server.audit import event
 from collab.server.auth import LEEWAY_S
 from collab.server.guard import GuardedRoute, TheAccess, TheHub, TheTokenLifetime
 from collab.server.problems import documented
 from collab.server.rest.access_schemas import Revocation, SubjectRevocation, TokenRevocation
-from collab.server.rights import ANONYMOUS
 
 router = APIRouter(prefix="/v1/revocations", tags=["access"], route_class=GuardedRoute)
 

@@ -16,7 +16,7 @@ router = APIRouter(prefix="/v1/tickets", tags=["access"], route_class=GuardedRou
 
 @router.post("", status_code=201, responses=documented(400, 401, 403, 409, 413, 415, 422, 503), summary="Make a ticket")
 async def create_ticket(new: NewTicket, hub: TheHub, access: TheAccess, rights: TheRights) -> Ticket:
-    """Make a secret that opens one WebSocket to one document, once, within 30 seconds.
+    """Make a secret that opens one WebSocket to one document, or renews one that is open, once, within 30 seconds.
 
     The session has the role of the ticket, and ends when the token does with which the ticket was made.
     """

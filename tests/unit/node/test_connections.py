@@ -85,5 +85,32 @@ def test_n18_whoever_nobody_was_asked_about_is_not_one_user() -> None:
     sessions(connections, *["ann"] * 5)
 
 
+def test_n18_visitors_of_one_link_are_so_many_and_others_are_not_concerned() -> None:
+    counters = Counters()
+    connections = ConnectionManager(counters, ConnectionLimits(per_link=2))
+
+    def visit(link: int, document: str = "d") -> Session:
+        session, outbox = sessions_of("anonymous")
+        with connections.by_link(session, link):
+            connections.add(document, session, outbox)
+        return session
+
+    first = [visit(7), visit(7, "e")]
+    with pytest.raises(Overloaded):
+        visit(7)
+    visit(8)
+    sessions(connections, *["anonymous"] * 5, "ann")
+    assert counters.limits == {"sessions_per_link": 1}
+    connections.remove("d", first[0])
+    connections.remove("d", first[0])
+    visit(7)
+    with pytest.raises(Overloaded):
+        visit(7)
+    for document in "de":
+        for session in tuple(connections.in_room(document)):
+            connections.remove(document, session)
+    assert (connections._link_of, connections._visitors) == ({}, {})
+
+
 def sessions_of(name: str) -> tuple[Session, Outbox]:
     return Session(name, Identity(name), Role.WRITE), Outbox(FakeConnection())
