@@ -17,6 +17,7 @@ from collab.node.adoption import Adoption
 from collab.node.audience import Audience
 from collab.node.brake import Brake
 from collab.node.catch_up import CatchUp
+from collab.node.connections import ANONYMOUS
 from collab.node.exchange import Exchange
 from collab.node.loaded_document import LoadedDocument
 from collab.node.outbox import Outbox
@@ -237,7 +238,7 @@ class LiveRoom:
     async def submit(self, update: bytes, author: str | None) -> None:
         """Bring in an update from outside any session; returns after the commit. Raises `MalformedMessage`,
         `DocumentTooLarge`, `DocumentDeleted`, or something `Unavailable`."""
-        session = Session("submitted", Identity(author or "anonymous"), Role.WRITE, received=1)
+        session = Session("submitted", Identity(author or ANONYMOUS), Role.WRITE, received=1)
         self._perform([Integrate(Proposal(session, update, 1, self._now()))])
         await self._waiters.wait(session)
 
