@@ -34,7 +34,7 @@ COMPILE = (
     "--generate-hashes --no-emit-index-url --no-header --no-annotate --output-file tests/requirements.txt"
 )
 BESIDE = ["tests/acceptance", "tests/attacks", "tests/browser", "tests/faults"]
-"""What the second pytest has: servers in processes of their own. The first has the rest; both take about as long."""
+"""What the second pytest has: tests of servers in processes of their own. The first has all the others."""
 LINT: dict[str, list[str]] = {
     "ruff check": ["ruff", "check", "."],
     "ruff format": ["ruff", "format", "--check", "."],
