@@ -38,6 +38,7 @@ class Bystander:
 
     def __enter__(self) -> Self:
         self._author, self._reader = self._enter(), self._enter()
+        self._author.send(wire.step2(b"\x00\x00"))  # it brings nothing, so that it can be told that all is committed
         self.unharmed()
         return self
 
@@ -56,16 +57,24 @@ class Bystander:
         the log holds no traceback since the last call."""
         update = inserted("x", client=CLIENT, clock=self._clock)
         self._author.send(wire.update(update))
-        # The author sees its own update when it is committed, the reader when it is taken.
-        for socket in (self._author, self._reader):
-            _until_seen(socket, self._clock)
+        # Who asks is told at once when it is committed; who does not is shown its own update a little later.
+        self._author.send(wire.status(self._clock + 1))
+        _until_seen(self._reader, self._clock)
         self._clock += 1
+        _until_committed(self._author, self._clock)
         os.kill(self._pid, 0)
         assert self._server.pid == self._pid
         log = self._server.output
         said, self._looked_at = log[self._looked_at :], len(log)
         if not log_may_hold_trouble:
             assert not [trouble for trouble in _TROUBLE if trouble in said], said[-4000:]
+
+
+def _until_committed(socket: ClientConnection, version: int) -> None:
+    while True:
+        for kind, _, payload in wire.messages(socket.recv(PATIENCE_SECONDS, decode=False)):
+            if (kind, payload) == (wire.SYNC_STATUS, wire.varuint(version)):
+                return
 
 
 def _until_seen(socket: ClientConnection, clock: int) -> None:
