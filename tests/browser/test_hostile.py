@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from secrets import token_hex
 from threading import Thread
@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 import jwt
 import pycrdt
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Error, expect
 from websockets.asyncio.client import connect
 
 from tests.support import wire
 from tests.support.server import RunningServer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
     from websockets.asyncio.client import ClientConnection
@@ -106,6 +106,17 @@ def document(*parts: Any) -> pycrdt.Doc[Any]:
 
 def link(text: str, **attributes: Any) -> Callable[[pycrdt.XmlText], None]:
     return lambda into: into.insert(len(str(into)), text, {"link": attributes})
+
+
+async def until(holds: Callable[[], Awaitable[bool]], otherwise: str) -> None:
+    """Wait until the browser says so; it does some things in processes of their own."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        with suppress(Error):  # a page that is being replaced answers nothing
+            if await holds():
+                return
+        assert time.monotonic() < deadline, otherwise
+        await asyncio.sleep(0.05)
 
 
 async def is_unharmed(person: Person, elsewhere: Elsewhere) -> None:
@@ -326,13 +337,13 @@ async def test_h08_no_other_page_frames_the_editor_or_holds_on_to_it(
     one.page.remove_listener("console", one._heard)  # the refusal is logged, as it should be
     await one.page.goto(f"{elsewhere.url}/frame")
     frame = one.page.frames[1]
-    assert "chrome-error" in await frame.evaluate("location.href")
+    await until(lambda: frame.evaluate("location.href.startsWith('chrome-error')"), "the editor is framed")
     async with one.context.expect_page() as opened:
         await one.page.evaluate(f"window.held = window.open('{server.url}/d/opened')")
     editor = await opened.value
     await expect(editor.get_by_role("textbox", name="Document")).to_be_visible()
     assert await editor.evaluate("window.opener") is None
-    assert await one.page.evaluate("window.held.closed")
+    await until(lambda: one.page.evaluate("window.held.closed"), "the editor is held on to")
 
 
 async def test_a03_e16_another_page_opens_no_socket_and_reads_no_document(

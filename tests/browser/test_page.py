@@ -112,7 +112,10 @@ async def test_k1_a_browser_that_loses_its_network_says_offline_and_catches_up(
 ) -> None:
     one, two = await people.join(server, outages=True), await people.join(server)
     await asyncio.gather(one.open("cut"), two.open("cut"))
-    await one.be("Saved")
+    for person in (one, two):
+        await person.be("Saved")
+        await expect(person.page.locator(".people li")).to_have_count(1)
+    # Whoever hears anything after it lost its network believes that it did not, so nothing may be on its way now.
     await one.context.set_offline(True)
     await one.write("alone ")
     await one.be("Offline")
