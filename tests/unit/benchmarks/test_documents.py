@@ -80,8 +80,8 @@ class _Keeper:
                     self.doc.apply_update(pycrdt.read_message(frame[2:]))
 
 
-async def _joined(given: Callable[[bytes], bytes], tmp_path: Path) -> dict[str, Any]:
-    """What the generator says when one client brought the document and three joined."""
+async def _joined(given: Callable[[bytes], bytes], tmp_path: Path, *, within_s: float) -> dict[str, Any]:
+    """What the generator says when one client brought the document and three joined, or did not ``within_s``."""
     path = tmp_path / "document"
     path.write_bytes(documents.make(SMALL).encoded())
     async with serve(_Keeper(given).serve, "127.0.0.1", 0, max_size=None) as server:
@@ -93,7 +93,7 @@ async def _joined(given: Callable[[bytes], bytes], tmp_path: Path) -> dict[str, 
             "writers": 0,
             "late": 3,
             "until-joined": 1,
-            "join-timeout": 1,
+            "join-timeout": within_s,
             "drain": 0.1,
         }
         return await generate(**options)
@@ -106,7 +106,7 @@ needs_compiler = pytest.mark.skipif(
 
 @needs_compiler
 async def test_who_has_the_whole_document_is_synced(tmp_path: Path) -> None:
-    result = await _joined(lambda update: update, tmp_path)
+    result = await _joined(lambda update: update, tmp_path, within_s=30)
     assert (result["late_joined"], result["late_missing"], result["documents_missing"]) == (3, 0, 0)
     assert result["join_ms"]["count"] == 3
     assert result["first_error"] is None
@@ -140,6 +140,6 @@ def _with_other_letters(update: bytes) -> bytes:
 async def test_who_has_less_or_something_else_is_not(
     given: Callable[[bytes], bytes], error: str | None, tmp_path: Path
 ) -> None:
-    result = await _joined(given, tmp_path)
+    result = await _joined(given, tmp_path, within_s=1)
     assert (result["late_joined"], result["late_missing"], result["documents_missing"]) == (0, 3, 3)
     assert result["first_error"] == error

@@ -70,9 +70,15 @@ class _Room:
             await connection.send(frame)
 
 
+DRAIN_S = 20
+"""Ends when nothing is under way any more."""
+FOR_NOTHING_S = 1
+"""Where something never comes."""
+
+
 async def _measured(room: _Room, **options: object) -> dict[str, Any]:
     async with serve(room.serve, "127.0.0.1", 0, max_size=None) as server:
-        chosen = {"ports": server.sockets[0].getsockname()[1], "drain": 0.5, **options}
+        chosen = {"ports": server.sockets[0].getsockname()[1], "drain": DRAIN_S, **options}
         return await generate(**chosen)
 
 
@@ -86,7 +92,7 @@ async def test_an_acknowledgement_is_measured_from_the_updates_sending() -> None
 
 async def test_what_is_never_acknowledged_is_missing() -> None:
     room = _Room(acknowledged_up_to=5)
-    result = await _measured(room, clients=2, writers=1, update_rate=20, acknowledged=1)
+    result = await _measured(room, clients=2, writers=1, update_rate=20, acknowledged=1, drain=FOR_NOTHING_S)
     assert result["acknowledgements_missing"] == result["updates_sent"] - 5
     assert result["updates_missing"] == 0
 
@@ -94,7 +100,7 @@ async def test_what_is_never_acknowledged_is_missing() -> None:
 async def test_who_stops_reading_has_everything_in_the_end_and_spoils_no_latency() -> None:
     result = await _measured(_Room(), clients=4, writers=2, update_rate=20, update_chars=500, stalled=1, look=1)
     assert result["stalled_missing"] == result["updates_missing"] == 0
-    assert 0 <= result["stalled_recovered_s"] < 0.5
+    assert 0 <= result["stalled_recovered_s"] < DRAIN_S
     assert result["update_ms"]["count"] == result["updates_sent"] * 2  # the other writer and the reader
     assert result["update_ms"]["max"] < 900
 
@@ -110,8 +116,8 @@ async def test_a_paste_goes_to_its_room_alone_and_is_checked_there(tmp_path: Pat
 
 
 async def test_who_comes_late_without_being_told_what_was_before_misses_it() -> None:
-    options = {"clients": 3, "writers": 1, "update_rate": 20, "late": 1, "late_at": 0.5, "join_timeout": 1}
-    result = await _measured(_Room(), **options)
+    options = {"clients": 3, "writers": 1, "update_rate": 20, "late": 1, "late_at": 0.5, "join_timeout": 20}
+    result = await _measured(_Room(), **options, drain=FOR_NOTHING_S)
     assert result["late_joined"] == result["join_ms"]["count"] == 1
     assert result["update_ms"]["count"] == result["updates_sent"]
     assert 5 <= result["updates_missing"] <= 15  # half a second of typing
