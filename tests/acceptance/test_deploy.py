@@ -21,6 +21,7 @@ import pytest
 
 from collab.errors import CloseCode
 from tests.support.clients import StockClient, StockClients
+from tests.support.plain import PLAIN
 from tests.support.postgres import find_binaries
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,12 +105,12 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
 @pytest.fixture
 async def http(local: Local) -> AsyncIterator[httpx.AsyncClient]:
     """A client of nginx."""
-    async with httpx.AsyncClient(base_url=local.address, trust_env=False, timeout=PATIENCE_S) as client:
+    async with httpx.AsyncClient(base_url=local.address, **PLAIN, timeout=PATIENCE_S) as client:
         yield client
 
 
 async def exposition(node: str) -> str:
-    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client:
+    async with httpx.AsyncClient(**PLAIN, timeout=PATIENCE_S) as client:
         return (await client.get(f"{node}/metrics")).raise_for_status().text
 
 
@@ -152,7 +153,7 @@ async def until_committed(http: httpx.AsyncClient, document: str, text: str) -> 
 
 async def everybody_back(local: Local, before: dict[str, int]) -> None:
     """Wait until no node is one of ``before`` that was ended, and all are ready."""
-    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client, asyncio.timeout(PATIENCE_S):
+    async with httpx.AsyncClient(**PLAIN, timeout=PATIENCE_S) as client, asyncio.timeout(PATIENCE_S):
         for node in local.nodes:
             while True:
                 with contextlib.suppress(httpx.TransportError):
@@ -193,7 +194,7 @@ async def test_p3_sessions_on_different_nodes_are_in_one_document_all_the_same(
         await client.until("awareness.getStates().size === 2")
     await until_committed(http, "apart", "from one and the other")
     for node in local.nodes:
-        async with httpx.AsyncClient(base_url=node, trust_env=False) as straight:
+        async with httpx.AsyncClient(base_url=node, **PLAIN) as straight:
             assert await committed(straight, "apart") == "from one and the other"
             assert len((await straight.get("/v1/documents/apart/presence")).json()["present"]) == 2
 

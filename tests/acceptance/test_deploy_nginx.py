@@ -22,6 +22,7 @@ from websockets.exceptions import InvalidStatus
 from collab.server.auth import MAX_TOKEN_CHARS
 from collab.settings import Settings
 from deploy.local import nginx_command
+from tests.support.plain import PLAIN
 from tests.support.ports import free_port
 
 DOCUMENTS = [f"acme:notes:{number}" for number in range(24)]
@@ -151,7 +152,7 @@ async def before(nodes: Sequence[FakeNode], folder: Path) -> AsyncIterator[Front
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     try:
-        async with httpx.AsyncClient(base_url=f"http://{listen}", trust_env=False, timeout=PATIENCE_S) as client:
+        async with httpx.AsyncClient(base_url=f"http://{listen}", **PLAIN, timeout=PATIENCE_S) as client:
             front = Front(client, port, nodes, log)
             async with asyncio.timeout(PATIENCE_S):
                 while not await front.answers():

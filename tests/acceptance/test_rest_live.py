@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.support import wire
 from tests.support.door import Door, TestDoors
+from tests.support.plain import PLAIN
 
 SECRET = "k3Zp0s9QwX7vB2nM5cR8tY1uI4oL6aD_"
 
@@ -35,7 +36,7 @@ async def hello(door: Door, socket: ClientConnection) -> None:
 
 
 async def create(door: Door) -> None:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(**PLAIN) as client:
         answer = await client.post(f"{door.http}/v1/documents", json={"name": door.document})
         assert answer.status_code == 201, answer.text
 
@@ -52,7 +53,7 @@ async def test_a_posted_update_reaches_whoever_has_the_document_open(door: Door)
 
 
 async def test_content_reaches_an_editor_that_had_the_name_open_before_the_document(door: Door) -> None:
-    async with door.socket() as socket, httpx.AsyncClient(trust_env=False) as client:
+    async with door.socket() as socket, httpx.AsyncClient(**PLAIN) as client:
         await hello(door, socket)
         assert (await door.request("GET", "")).status_code == 404
         content = {"format": "text", "value": "template", "root": "t", "type": "text"}
@@ -108,7 +109,7 @@ async def test_who_is_here_is_shown_with_name_and_grant_and_d15_no_token_is_logg
         assert await close_code(reading) == 4403
         assert (await door.request("DELETE", "/presence?subject=ann")).status_code == 204
         assert await close_code(writing) == 1012
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(**PLAIN) as client:
         query = f"{door.http}/v1/documents?token={reader}"
         assert [document["name"] for document in (await client.get(query)).json()["documents"]] == [door.document]
     said = door.server.output
@@ -119,7 +120,7 @@ async def test_who_is_here_is_shown_with_name_and_grant_and_d15_no_token_is_logg
 
 
 async def test_metrics_and_health_of_a_running_server(door: Door) -> None:
-    async with door.socket() as socket, httpx.AsyncClient(trust_env=False, base_url=door.http) as client:
+    async with door.socket() as socket, httpx.AsyncClient(**PLAIN, base_url=door.http) as client:
         await hello(door, socket)
         await socket.send(wire.update(update_that_adds("y")))
         assert await door.until_committed("y")
@@ -135,7 +136,7 @@ async def test_metrics_and_health_of_a_running_server(door: Door) -> None:
 
 
 async def test_the_server_and_its_description_agree(door: Door) -> None:
-    async with httpx.AsyncClient(trust_env=False, base_url=door.http) as client:
+    async with httpx.AsyncClient(**PLAIN, base_url=door.http) as client:
         answer = await client.get("/openapi.json")
     assert json.loads(answer.text)["info"]["title"] == "collab"
     assert "server" not in answer.headers

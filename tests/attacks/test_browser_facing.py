@@ -17,6 +17,7 @@ import httpx
 import jwt
 import pytest
 
+from tests.support.plain import PLAIN
 from tests.support.ports import free_port
 from tests.support.server import RunningServer
 
@@ -50,7 +51,7 @@ def server(machine_port: int) -> Iterator[RunningServer]:
 def client(server: RunningServer) -> Iterator[httpx.Client]:
     token = jwt.encode({"sub": "ann", "exp": int(time.time()) + 3600, "access": "write"}, SECRET)
     headers = {"Authorization": f"Bearer {token}"}
-    with httpx.Client(base_url=server.url, headers=headers, trust_env=False, timeout=30) as made:
+    with httpx.Client(base_url=server.url, headers=headers, **PLAIN, timeout=30) as made:
         made.post("/v1/documents", json={"name": "d", "content": {"format": "text", "value": "<script>x</script>"}})
         yield made
 
@@ -251,18 +252,18 @@ class TestShapes:
     def test_e19_nothing_but_the_api_describes_the_server(self, client: httpx.Client, machine_port: int) -> None:
         for path in ("/docs", "/redoc", "/metrics", "/admin", "/debug", "/.env", "/server-status"):
             assert client.get(path).status_code == 404, path
-        metrics = httpx.get(f"http://127.0.0.1:{machine_port}/metrics", trust_env=False)
+        metrics = httpx.get(f"http://127.0.0.1:{machine_port}/metrics", **PLAIN)
         assert "collab_sessions" in metrics.text
         assert "server" not in metrics.headers
         for path in ("/livez", "/readyz"):
-            assert httpx.get(f"http://127.0.0.1:{machine_port}{path}", trust_env=False).status_code == 200
+            assert httpx.get(f"http://127.0.0.1:{machine_port}{path}", **PLAIN).status_code == 200
         for path in ("/", "/v1/documents", "/openapi.json", "/yjs/d"):
-            assert httpx.get(f"http://127.0.0.1:{machine_port}{path}", trust_env=False).status_code == 404
+            assert httpx.get(f"http://127.0.0.1:{machine_port}{path}", **PLAIN).status_code == 404
 
     def test_e19_the_description_can_be_switched_off(self) -> None:
         with RunningServer.start("--no-openapi") as running:
-            assert httpx.get(f"{running.url}/openapi.json", trust_env=False).status_code == 404
-            assert httpx.get(f"{running.url}/v1/documents", trust_env=False).status_code == 200
+            assert httpx.get(f"{running.url}/openapi.json", **PLAIN).status_code == 404
+            assert httpx.get(f"{running.url}/v1/documents", **PLAIN).status_code == 200
 
     def test_e20_a_form_of_ten_thousand_parts_is_not_read(self, client: httpx.Client) -> None:
         parts = "".join(f'--x\r\nContent-Disposition: form-data; name="{n}"\r\n\r\n\r\n' for n in range(10_000))

@@ -16,6 +16,7 @@ from tests.attacks.conftest import Ground
 from tests.attacks.handshakes import HANDSHAKES, SMUGGLING
 from tests.attacks.log_lines import log_lines
 from tests.support.door import TestDoors
+from tests.support.plain import PLAIN
 from tests.support.raw import RawSocket, upgrade_request
 
 SQL = [
@@ -44,7 +45,7 @@ SQL = [
 def test_g01_what_looks_like_sql_is_text_or_is_refused(ground: Ground, text: str) -> None:
     name, all_of_them = ground.door.document, "/v1/documents"
     url = f"{all_of_them}/{name}"
-    with httpx.Client(base_url=f"{ground.door.http}", trust_env=False, timeout=30) as rest:
+    with httpx.Client(base_url=f"{ground.door.http}", **PLAIN, timeout=30) as rest:
         meta = {"note": text, text: "key"}
         made = rest.post(all_of_them, json={"name": name, "title": text, "meta": meta})
         assert made.status_code == 201, made.text

@@ -17,6 +17,7 @@ from pycrdt import Doc, Text
 from collab.errors import CloseCode
 from tests.attacks.control import ControlRoom
 from tests.support import wire
+from tests.support.plain import PLAIN
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
@@ -29,7 +30,7 @@ MARK = 7
 
 async def limit_met(door: Door, limit: str) -> float:
     """How often a limit was met, as the metrics say."""
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(**PLAIN) as client:
         text = (await client.get(f"{door.server.url}/metrics")).text
     line = next((line for line in text.splitlines() if f'limits_total{{limit="{limit}"}}' in line), "0 0")
     return float(line.split()[-1])
@@ -164,6 +165,6 @@ async def test_a14_a_ping_flood_is_read_slowly_and_others_type_on(doors: TestDoo
 @pytest.mark.parametrize("listing", ["/v1/documents", "/v1/documents/d/snapshots"])
 @pytest.mark.parametrize("limit", ["101", "0", "-1", "1e9", "9" * 400])
 async def test_e08_a_page_has_1_to_100_entries(door: Door, listing: str, limit: str) -> None:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(**PLAIN) as client:
         response = await client.get(f"{door.server.url}{listing}?limit={limit}")
     assert response.status_code == 422

@@ -19,6 +19,7 @@ from tests.attacks.log_lines import log_lines
 from tests.attacks.peer import Peer
 from tests.support import issued, wire
 from tests.support.door import TestDoors
+from tests.support.plain import PLAIN
 from tests.support.raw import RawSocket, client_frame
 from tests.support.server import RunningServer
 from tests.support.tokens import token
@@ -102,14 +103,14 @@ def test_k05_a_server_that_cannot_start_names_no_secret() -> None:
 
 def test_k02_a_flood_of_questions_about_health_is_answered(ground: Ground) -> None:
     """That readiness is believed for a second is proved in unit/server/test_health.py."""
-    with httpx.Client(base_url=ground.door.http, trust_env=False, timeout=30) as rest:
+    with httpx.Client(base_url=ground.door.http, **PLAIN, timeout=30) as rest:
         for path in ("/livez", "/readyz") * 100:
             assert rest.get(path).status_code == 200
 
 
 def test_k03_rooms_users_and_types_make_no_new_series(guarded: Ground) -> None:
     def series() -> set[str]:
-        text = httpx.get(f"{guarded.door.http}/metrics", trust_env=False).text
+        text = httpx.get(f"{guarded.door.http}/metrics", **PLAIN).text
         return {line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")}
 
     def visit(number: int) -> None:

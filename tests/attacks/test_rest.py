@@ -25,6 +25,7 @@ from collab.store import MemoryStore
 from tests.attacks.conftest import Ground
 from tests.attacks.routes import Route, routes
 from tests.support.issued import MARK, marked
+from tests.support.plain import PLAIN
 from tests.support.raw import FIN, PING, RawSocket, client_frame
 from tests.support.tokens import KEY, bearer
 
@@ -40,7 +41,7 @@ snapshots: dict[str, int] = {}
 @pytest.fixture
 def rest(guarded: Ground) -> Iterator[httpx.Client]:
     """A client without a token."""
-    with httpx.Client(base_url=guarded.door.http, trust_env=False, timeout=30) as client:
+    with httpx.Client(base_url=guarded.door.http, **PLAIN, timeout=30) as client:
         yield client
 
 

@@ -21,6 +21,7 @@ from tests.attacks.peer import Peer
 from tests.support import wire
 from tests.support.door import Door, TestDoors
 from tests.support.issued import MARK, marked
+from tests.support.plain import PLAIN
 from tests.support.tokens import token
 from tests.unit.engine.histories import LYING_STATE_VECTOR, deleted, inserted, nested, typed
 from tests.unit.protocol.spelled import REFUSED
@@ -86,7 +87,7 @@ def test_what_is_refused_closes_its_session_and_is_nowhere(ground: Ground, case:
         assert not [message for message in reader.seen if message[:2] == (wire.SYNC, wire.UPDATE)]
     if expected is case.code:
         assert ground.counted(f'closes_total{{code="{case.code.code}"}}') == closed + 1
-    assert httpx.get(f"{ground.door.http}/v1/documents/{ground.door.document}", trust_env=False).status_code == 404
+    assert httpx.get(f"{ground.door.http}/v1/documents/{ground.door.document}", **PLAIN).status_code == 404
 
 
 def is_v2_shaped(case: Case) -> bool:
@@ -122,7 +123,7 @@ def test_b10_nesting_built_level_by_level_kills_nobody_and_is_not_rendered(groun
         for form in ("json", "html", "text", "markdown"):
             answer = httpx.get(
                 f"{ground.door.http}/v1/documents/{ground.door.document}/content?format={form}",
-                trust_env=False,
+                **PLAIN,
                 timeout=60,
             )
             assert answer.status_code in {200, 422}, answer.text[:500]
@@ -269,11 +270,11 @@ def test_b21_who_may_write_may_delete_everything_and_one_request_brings_it_back(
     with Peer(ground.door) as vandal:
         vandal.write(inserted(marked("the work of weeks"), client=70))
         vandal.confirmed()
-        snapshot = httpx.post(f"{url}/snapshots", trust_env=False, timeout=30).json()["id"]
+        snapshot = httpx.post(f"{url}/snapshots", **PLAIN, timeout=30).json()["id"]
         vandal.write(deleted(70, 0, len(marked("the work of weeks"))))
         vandal.confirmed()
         assert vandal.text == ""
-        assert httpx.post(f"{url}/snapshots/{snapshot}/restore", trust_env=False, timeout=30).status_code == 200
+        assert httpx.post(f"{url}/snapshots/{snapshot}/restore", **PLAIN, timeout=30).status_code == 200
         vandal.catch_up()
         assert vandal.text == marked("the work of weeks")
     assert MARK not in ground.door.server.output
@@ -288,7 +289,7 @@ def test_b26_odd_text_is_text_and_exports_are_valid(ground: Ground, text: str) -
         assert reader.text == text
     for form in ("json", "text", "html", "markdown", "update"):
         query = f"format={form}&type=text&root=t" if form != "update" else "format=update"
-        answer = httpx.get(f"{ground.door.http}/v1/documents/{ground.door.document}/content?{query}", trust_env=False)
+        answer = httpx.get(f"{ground.door.http}/v1/documents/{ground.door.document}/content?{query}", **PLAIN)
         assert answer.status_code in {200, 422}, answer.text
         if form != "update":
             answer.content.decode("utf-8")
@@ -339,5 +340,5 @@ def test_b30_types_that_servers_use_among_themselves_mean_nothing_here(ground: G
 
 def seq(door: Door) -> int:
     """How many updates of the document are committed."""
-    answer = httpx.get(f"{door.http}/v1/documents/{door.document}", trust_env=False)
+    answer = httpx.get(f"{door.http}/v1/documents/{door.document}", **PLAIN)
     return int(answer.json()["seq"])

@@ -21,6 +21,7 @@ import httpx
 
 from tests.support.checker import History, check, lost, text_of, unequal
 from tests.support.clients import StockClients
+from tests.support.plain import PLAIN
 from tests.support.server import RunningServer
 from tests.support.writers import Confirm, Gate, Writer
 
@@ -213,7 +214,7 @@ class Campaign:
 
 async def committed(server: RunningServer, document: str) -> bytes:
     """The document as the database has it, as one update."""
-    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_SECONDS) as client:
+    async with httpx.AsyncClient(**PLAIN, timeout=PATIENCE_SECONDS) as client:
         response = await client.get(f"{server.url}/v1/documents/{document}/content?format=update")
     return b"\x00\x00" if response.status_code == 404 else response.raise_for_status().content
 

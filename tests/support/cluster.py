@@ -25,6 +25,7 @@ from pycrdt import merge_updates
 from websockets.asyncio.client import connect
 
 from tests.support import wire
+from tests.support.plain import PLAIN
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Network, Proxy
 from tests.support.redis import RedisServer
@@ -149,7 +150,7 @@ class Node:
 
     async def get(self, path: str, *, timeout_s: float = PATIENCE_SECONDS) -> httpx.Response:
         """One REST request, past the door."""
-        async with httpx.AsyncClient(trust_env=False, timeout=timeout_s) as client:
+        async with httpx.AsyncClient(**PLAIN, timeout=timeout_s) as client:
             return await client.get(f"{self.url}{path}")
 
     async def ready(self) -> bool:
@@ -166,7 +167,7 @@ class Node:
 
     async def create(self, document: str, update: bytes) -> None:
         """Make a document that holds ``update``, by REST."""
-        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_SECONDS, base_url=self.url) as client:
+        async with httpx.AsyncClient(**PLAIN, timeout=PATIENCE_SECONDS, base_url=self.url) as client:
             (await client.post("/v1/documents", json={"name": document})).raise_for_status()
             binary = {"Content-Type": "application/octet-stream"}
             response = await client.post(f"/v1/documents/{document}/updates", content=update, headers=binary)

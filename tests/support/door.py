@@ -17,6 +17,7 @@ import httpx
 from websockets.asyncio.client import ClientConnection, connect
 
 from tests.support import issued, wire
+from tests.support.plain import PLAIN
 from tests.support.server import RunningServer
 
 PATIENCE_SECONDS = 15.0
@@ -74,7 +75,7 @@ class Door:
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         if content is not None:
             headers["Content-Type"] = "application/octet-stream"
-        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_SECONDS) as client:
+        async with httpx.AsyncClient(**PLAIN, timeout=PATIENCE_SECONDS) as client:
             url = f"{self.http}/v1/documents/{self.document}{path}"
             return await client.request(method, url, content=content, headers=headers)
 
