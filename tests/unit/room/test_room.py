@@ -290,6 +290,13 @@ def test_k2_a_refused_update_is_never_acknowledged() -> None:
     assert effects == [Disconnect(ann, CloseCode.MALFORMED, "bad")]
 
 
+def test_who_sent_much_that_is_refused_is_sent_away_once() -> None:
+    room = Room("d")
+    (ann,) = joined(room, Role.WRITE)
+    refused = tuple((write(room, ann, A), CloseCode.MALFORMED, f"bad {number}") for number in range(3))
+    assert room.integrated(Integrated(refused=refused)) == [Disconnect(ann, CloseCode.MALFORMED, "bad 0")]
+
+
 def test_k3_a_sync_status_waits_for_every_write_before_it() -> None:
     room = Room("d")
     (ann,) = joined(room, Role.WRITE)
