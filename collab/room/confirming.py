@@ -63,7 +63,7 @@ class Confirming:
             session.held.append((receipt, message))
             self._holding[session] = None
 
-    def holds_from(self, session: Session) -> bool:
+    def waits_to_see(self, session: Session) -> bool:
         """Whether something in the document was not shown to this session yet."""
         return session in self._holding
 

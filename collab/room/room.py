@@ -215,7 +215,7 @@ class Room:
 
     def waits_to_see(self, session: Session) -> bool:
         """Whether something in the document was not shown to this session yet."""
-        return self._confirming.holds_from(session)
+        return self._confirming.waits_to_see(session)
 
     def _repeated(self, proposal: Proposal, structless: bool) -> Effect:
         # Nothing new to record, but it may repeat what is not committed yet: it settles behind that (SPEC K4).

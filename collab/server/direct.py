@@ -17,6 +17,19 @@ from websockets.frames import Close
 from websockets.speedups import apply_mask
 from websockets.utils import accept_key
 
+from collab.server.frames import (
+    BINARY,
+    CLOSE,
+    MASKED,
+    NO_PONG,
+    OUR_PING,
+    PING,
+    PONG,
+    SERVER_GOES,
+    SHORT_BYTES,
+    frame_head,
+    server_frame,
+)
 from collab.server.rare_frames import RareFrames
 
 if TYPE_CHECKING:
@@ -45,28 +58,6 @@ TURN_BYTES = 4 * 1024
 """Of what one client sent at once, messages beyond this wait for the next turn of the loop: 64 KiB of keystrokes are
 two thousand, and everybody else would wait for all of them."""
 
-BINARY, PING, PONG, CLOSE = 0x82, 0x89, 0x8A, 0x88
-"""First bytes of frames that are whole messages."""
-MASKED = 0x80
-SHORT_BYTES = 2 + 4 + 125
-"""The longest a masked control frame may be."""
-STAMP = b"collab"
-"""What our pings say."""
-
-
-def frame_head(length: int, first: int = BINARY) -> bytes:
-    """What precedes ``length`` bytes in an unmasked WebSocket frame (RFC 6455 section 5.2)."""
-    if length < 126:
-        return bytes((first, length))
-    if length < 1 << 16:
-        return bytes((first, 126)) + length.to_bytes(2, "big")
-    return bytes((first, 127)) + length.to_bytes(8, "big")
-
-
-def server_frame(payload: bytes, first: int = BINARY) -> bytes:
-    """``payload`` as one such frame."""
-    return frame_head(len(payload), first) + payload
-
 
 def last_response(response: Response, default_headers: Sequence[tuple[bytes, bytes]]) -> bytes:
     """``response`` as bytes, the last of its connection."""
@@ -74,11 +65,6 @@ def last_response(response: Response, default_headers: Sequence[tuple[bytes, byt
     headers = (*default_headers, *response.raw_headers, (b"connection", b"close"))
     lines = [f"HTTP/1.1 {response.status_code} {phrase}".encode(), *(b": ".join(header) for header in headers)]
     return b"\r\n".join((*lines, b"", bytes(response.body)))
-
-
-OUR_PING = server_frame(STAMP, PING)
-NO_PONG = server_frame(Close(1011, "keepalive ping timeout").serialize(), CLOSE)
-SERVER_GOES = server_frame(Close(1012, "").serialize(), CLOSE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ from collab.protocol.messages import Awareness, AwarenessEntry, Message, SyncSte
 from collab.protocol.yjs import scan_update
 from collab.server.app import Collab
 from collab.server.auth import Authenticate
-from collab.server.direct import DirectProtocol, Terms, server_frame
+from collab.server.direct import DirectProtocol, Terms
+from collab.server.frames import server_frame
 from collab.server.front import Deadlines, FrontProtocol, front
 from collab.settings import Settings
 from collab.store import MemoryStore
