@@ -151,7 +151,6 @@ class CloseCode(Enum):
 
     RESTART = _Close(1012, "server restarting", retry=True)
     UNSUPPORTED_DATA = _Close(1003, "binary frames only", retry=True)
-    POLICY = _Close(1008, "not allowed here", retry=True)
     TOO_BIG = _Close(1009, "frame too big", retry=True)
     MALFORMED = _Close(4400, "malformed message", retry=False)
     UNAUTHENTICATED = _Close(4401, "authentication required", retry=False)

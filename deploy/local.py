@@ -249,7 +249,8 @@ def nginx_command(folder: Path, *, listen: str, nodes: Sequence[str], fail_timeo
     prefix.mkdir(parents=True)
     included.mkdir()
     shutil.copy(ROOT / "deploy" / "nginx.conf", folder)
-    shutil.copy(ROOT / "deploy" / "nginx" / "names.conf", included)
+    for name in ("names.conf", "proxies.conf"):
+        shutil.copy(ROOT / "deploy" / "nginx" / name, included)
     (included / "listen.conf").write_text(f"listen {listen};\n")
     for group, failing in {
         "sockets": "max_fails=0",

@@ -71,7 +71,7 @@ def _option(setting: Setting) -> inspect.Parameter:
     if setting.kind == "bool":
         names, kind, metavar = [f"{flag}/--no-{flag[2:]}"], Optional[bool], None  # noqa: UP045
     else:
-        names, kind, metavar = [flag], Optional[str], _METAVARS.get(setting.kind, setting.kind)  # noqa: UP045
+        names, kind, metavar = [flag], Optional[str], _metavar(setting)  # noqa: UP045
     text = setting.description + (f" [default: {setting.default}]" if setting.default else "")
     option = typer.Option(
         None, *names, envvar=setting.variable, help=text, metavar=metavar, show_default=False, show_envvar=True
@@ -79,7 +79,12 @@ def _option(setting: Setting) -> inspect.Parameter:
     return inspect.Parameter(setting.name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=kind)
 
 
-_METAVARS = {"str": "TEXT", "int": "N", "float": "SECONDS", "list": "A,B"}
+def _metavar(setting: Setting) -> str:
+    if setting.name.endswith("_s") and not setting.name.endswith("_per_s"):
+        return "SECONDS"
+    return {"str": "TEXT", "int": "N", "float": "N", "list": "A,B"}.get(setting.kind, setting.kind)
+
+
 
 serve.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
     [_option(setting) for setting in describe() if setting.name not in _NOT_ON_THE_COMMAND_LINE]

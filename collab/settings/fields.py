@@ -44,7 +44,8 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Host names requests may ask for, without ports, separated by commas, besides that of the public "
-        "URL and this machine's own. Empty: only those in production, any in development.",
+        "URL and this machine's own. Empty: only those in production, any in development; but with auth=open on an "
+        "address of this machine never more than localhost and the public URL's.",
     )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("127.0.0.1", "::1"),
@@ -191,7 +192,9 @@ class Settings(BaseSettings):
         "is closed with 4529. 0: no limit.",
     )
     burst_messages: int = Field(default=1_000, ge=1, description="So many may come at once.")
-    bytes_per_s: float = Field(default=2 * _MIB, ge=0, description="The same in bytes. 0: no limit.")
+    bytes_per_s: float = Field(
+        default=2 * _MIB, ge=0, description="Bytes of one session beyond which it is read more slowly. 0: no limit."
+    )
     burst_bytes: int = Field(default=32 * _MIB, ge=_KIB, description="So many bytes may come at once.")
     max_document_bytes: int = Field(
         default=20 * _MIB,
@@ -211,7 +214,10 @@ class Settings(BaseSettings):
         description="What may wait for a slow reader before it gets one diff instead of the backlog.",
     )
     unsaved_bytes: int = Field(
-        default=64 * _MIB, ge=_MIB, description="What one node keeps in memory while the database does not answer."
+        default=64 * _MIB,
+        ge=_MIB,
+        description="What one node keeps in memory of its own people's edits while the database does not answer; with "
+        "more it reads writers slowly.",
     )
     unsaved_bytes_per_room: int = Field(default=_MIB, ge=16 * _KIB, description="The same for one document.")
 

@@ -237,9 +237,9 @@ async def test_c3_a_node_that_refuses_upgrades_is_left_for_the_next(front: Front
     assert await front.join("/yjs/d") == mine.name
 
 
-async def test_c3_a_request_that_was_refused_keeps_the_others_away_for_a_while(front: Front) -> None:
+async def test_c3_a_request_without_an_answer_keeps_the_others_away_for_a_while(front: Front) -> None:
     mine, other = await front.of("d")
-    mine.status = 503
+    mine.status = HANGS_UP
     front.forget()
     assert [await front.ask("/v1/documents/d") for _ in range(3)] == [other.name] * 3
     assert len(mine.heard) == 1
@@ -285,14 +285,24 @@ async def test_a_request_that_changes_something_is_sent_once(front: Front) -> No
         await asyncio.sleep(FAIL_TIMEOUT_S)
 
 
-async def test_a_503_to_a_request_takes_no_node_away_from_sockets(front: Front) -> None:
+async def test_a_request_without_an_answer_takes_no_node_away_from_sockets(front: Front) -> None:
     mine, other = await front.of("d")
-    mine.status = 503
+    mine.status = HANGS_UP
     assert await front.ask("/v1/documents/d/content") == other.name
     mine.status = 200
     front.forget()
     assert await front.join("/yjs/d") == mine.name
     assert other.heard == []
+
+
+async def test_p5_a_503_to_a_request_is_the_answer_and_takes_no_node_away(front: Front) -> None:
+    mine, other = await front.of("d")
+    mine.status = other.status = 503
+    front.forget()
+    assert [(await front.client.get("/v1/documents/d")).status_code for _ in range(3)] == [503] * 3
+    assert (len(mine.heard), len(other.heard)) == (3, 0)
+    mine.status = other.status = 200
+    assert await front.ask("/v1/documents/d") == mine.name
 
 
 async def test_with_no_node_at_all_the_answer_is_a_problem_of_ours(front: Front) -> None:

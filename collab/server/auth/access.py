@@ -21,7 +21,7 @@ _LACKING = {
     Role.READ: "You have no access to this document.",
     Role.COMMENT: "You may read this document but not comment on it.",
     Role.WRITE: "You may read this document but not change it.",
-    Role.ADMIN: "You may not say who may use this document.",
+    Role.ADMIN: "This needs the role admin.",
 }
 
 
