@@ -85,7 +85,6 @@ def _metavar(setting: Setting) -> str:
     return {"str": "TEXT", "int": "N", "float": "N", "list": "A,B"}.get(setting.kind, setting.kind)
 
 
-
 serve.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
     [_option(setting) for setting in describe() if setting.name not in _NOT_ON_THE_COMMAND_LINE]
 )

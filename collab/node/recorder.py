@@ -214,8 +214,9 @@ class Recorder:
         try:
             row_wait_s = max(row_wait_s, ROW_WAIT_COMMITS * min(self._commits_took))
             appended = await self._log.append(entries, row_wait_s=row_wait_s)
-        except Exception:
-            self._counters.store_failures += 1
+        except Exception as error:
+            # Documents that somebody holds locked are set aside: the store is well.
+            self._counters.store_failures += not isinstance(error, DocumentsBusy)
             tell_delayed(items)
             raise
         finally:

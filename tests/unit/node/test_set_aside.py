@@ -148,6 +148,7 @@ async def test_f17_a_locked_document_delays_no_other_and_is_saved_in_order(build
     assert {"busy"} in store.locks.appends
     assert {"busy", "free"} not in store.locks.appends[found:], "it is tried by itself"
     assert (busy.saved, hub.recorder.failing) == (0, False)
+    assert hub.counters.store_failures == 0, "nobody need look at the database"
     assert hub.counters.unsaved_bytes > 0
     store.locks.locked = set()
     await busy.until_saved()
