@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 PREFIX = b"/yjs/"
 KEY_BYTES = 16
 
+UNREAD_BYTES = 20 * 1024
+"""1 KiB a second: a slower reader is no reader."""
+
 TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
 
 log = structlog.get_logger(__name__)
@@ -46,6 +49,8 @@ class Deadlines:
 
     head: float = 10.0
     body: float = 120.0
+    unread: float = 20.0
+    """For the next `UNREAD_BYTES` of an answer, or what is left of it."""
 
 
 class FrontProtocol(HttpToolsProtocol):
@@ -63,6 +68,10 @@ class FrontProtocol(HttpToolsProtocol):
     who sends a byte a second would otherwise keep a connection for ever (faults matrix A08)."""
     _reading = False
     """Whether the head of a request has been read, and not the end of its body."""
+    _unread = 0
+    """Bytes of answers that the client had not taken when last looked at."""
+    _look: asyncio.TimerHandle | None = None
+    """When that is looked at again. Who asks and does not read would keep answers in memory for ever."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection was accepted. As uvicorn does it, without two socket objects made to ask for addresses."""
@@ -81,7 +90,13 @@ class FrontProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self._stop_waiting()
+        self._stop_looking()
         super().connection_lost(exc)
+
+    def resume_writing(self) -> None:
+        """The client has taken most of what waited."""
+        self._unread = 0
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a request: from the first one on, its head has a deadline and a bound. uvicorn would gather a head
@@ -111,6 +126,8 @@ class FrontProtocol(HttpToolsProtocol):
             raise ValueError(self._objection.sentence)
         self._reading = True
         self._finish_within(self.deadlines.body)
+        if self._look is None and not upgrade:
+            self._look_later()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -135,6 +152,24 @@ class FrontProtocol(HttpToolsProtocol):
             self._deadline.cancel()
             self._deadline = None
 
+    def _look_later(self) -> None:
+        self._look = self.loop.call_later(self.deadlines.unread, self._look_at_unread)
+
+    def _stop_looking(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+
+    def _look_at_unread(self) -> None:
+        """Cut off a client that took nothing worth mentioning since the last look."""
+        left = self.transport.get_write_buffer_size()
+        if left and self._unread and left > self._unread - UNREAD_BYTES:
+            type(self).timed_out()
+            self.transport.abort()
+            return
+        self._unread = left
+        self._look_later()
+
     def _time_out(self) -> None:
         """Cut off whoever is this slow, with a word of why unless something else was said already."""
         self._deadline = None
@@ -152,6 +187,7 @@ class FrontProtocol(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         """An upgrade request has been read."""
         self._stop_waiting()
+        self._stop_looking()
         key = websocket_key(self.headers) if self.scope["method"] == "GET" else None
         document = document_of(self.url)
         if key is None or document is None:

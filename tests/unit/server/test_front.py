@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 
 import pytest
 
 from collab.node.door import PER_TURN
 from collab.protocol.messages import SyncStep1
 from collab.server.direct import DirectProtocol
-from collab.server.front import FrontProtocol, document_of, websocket_key
+from collab.server.front import UNREAD_BYTES, FrontProtocol, document_of, websocket_key
 from collab.settings import Settings
 from tests.unit.server.test_direct import RawClient, Server, running
 
@@ -148,3 +149,38 @@ async def test_a_session_keeps_nothing_of_its_handshake() -> None:
             assert not [task for task in asyncio.all_tasks() if "_introduce" in repr(task)]
         finally:
             gc.enable()
+
+
+async def test_c5_who_does_not_read_its_answers_is_cut_off_and_who_reads_slowly_is_not() -> None:
+    async with running(Settings(serve_page=False), direct=True) as server:
+        narrow = socket.socket()
+        narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UNREAD_BYTES)
+        narrow.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(narrow, ("127.0.0.1", server.port))
+        reader, writer = await asyncio.open_connection(sock=narrow, limit=2 * UNREAD_BYTES)
+        writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 1_000)
+        here = writer.get_extra_info("sockname")
+        await reader.readexactly(1)  # and no more: the reader takes its limit, then nothing
+        (front,) = (one for one in gc.get_objects() if isinstance(one, FrontProtocol) and one.client == here)
+        waiting = await settled(front)
+        front._look_at_unread()
+        while front._unread and front.transport.get_write_buffer_size() > waiting - UNREAD_BYTES:
+            await reader.readexactly(UNREAD_BYTES)
+        front._look_at_unread()
+        assert not front.transport.is_closing()
+        await settled(front)
+        front._look_at_unread()
+        front._look_at_unread()
+        assert front.transport.is_closing()
+        assert server.node.hub.counters.limits["request"] == 1
+        writer.close()
+
+
+async def settled(front: FrontProtocol) -> int:
+    """How much of the answers nobody takes, once that stays as it is."""
+    waiting = 0
+    async with asyncio.timeout(10):
+        while not waiting or waiting != front.transport.get_write_buffer_size():
+            waiting = front.transport.get_write_buffer_size()
+            await asyncio.sleep(0.1)
+    return waiting
