@@ -4,7 +4,8 @@
 
 The node comes first so that a node drops its own envelopes unread. The check is a CRC-32 against accidents, or, with a
 secret, the first 16 bytes of an HMAC-SHA256 against strangers who reach the bus. It does not hide what is carried, and
-does not keep a stranger from repeating an envelope: whoever acts on one must bear hearing it twice.
+does not keep a stranger from repeating an envelope: whoever acts on one must bear hearing it twice, or remember the
+numbers it has acted on, as `collab.node.cluster` does of wishes.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Kind(IntEnum):
     LEAVING = 8
     """On `EVERYWHERE`: the sender is going, everything of it is saved."""
     CONTROL = 9
-    """On `EVERYWHERE`: a typed wish, see `collab.node.control`."""
+    """On `EVERYWHERE`, or to one node: a typed wish for the nodes it names, see `collab.node.control`."""
     WHO = 10
     """On `EVERYWHERE`: who is connected to a document?"""
     PRESENT = 11

@@ -2,12 +2,17 @@
 
 Each node says every few seconds that it is there. One that falls silent is taken for dead, unless this node may itself
 be the deaf one: while its bus is away, and after it was stopped for a while, it waits anew for everybody.
+
+A wish is carried out once, however often somebody repeats it on the bus: it names the nodes it is for, and each takes
+from another only wishes with greater numbers than the last. So a node must be heard of before it can be told of a wish:
+one that is heard of anew is told what it missed in the last minute.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +29,11 @@ if TYPE_CHECKING:
     from collab.bus.port import Bus, Subscription
     from collab.node.control import Control
     from collab.node.counters import Counters
+
+TOLD_ANEW_WITHIN = 60.0
+"""Seconds in which a node that was not heard of when somebody was to be sent away is told as soon as it is. Guessed."""
+MOST_TOLD_ANEW = 1_000
+"""Wishes, the newest."""
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +93,9 @@ class Cluster:
         self._heard_at: dict[str, float] = {}
         self._dead: set[str] = set()
         """Nodes that fell silent. One that is heard of again was only cut off, and rooms must find each other anew."""
+        self._wishes: deque[_Wish] = deque(maxlen=MOST_TOLD_ANEW)
+        self._carried_out: dict[str, int] = {}
+        """Node -> the number of its last wish. Never forgotten, or an older one could be repeated: a few bytes each."""
         self._questions: dict[int, _Question] = {}
         self._subscription: Subscription | None = None
         self._task: asyncio.Task[None] | None = None
@@ -114,16 +127,23 @@ class Cluster:
 
     def wish(self, wish: Control) -> None:
         """Tell every other node. The caller does it here itself."""
-        if self._bus.shared:
-            self._publish(Kind.CONTROL, control.pack(wish))
+        if not self._bus.shared:
+            return
+        told = set(self._heard_at)
+        self._publish(Kind.CONTROL, control.pack(wish, told))
+        if not isinstance(wish, control.AccessChanged):  # that one the others find by themselves, in the database
+            self._wishes.append(_Wish(wish, self._now(), told))
 
     def heard_of(self, node: str) -> None:
         """A node gave a sign of life, on whatever channel."""
         if node in self._dead:
             self._dead.discard(node)
             self._returned("returned")
+        is_new = node not in self._heard_at
         self._heard_at[node] = self._now()
-        self._counters.nodes = len(self._heard_at)
+        if is_new:
+            self._counters.nodes = len(self._heard_at)
+            self._tell_anew(node)
 
     async def who(self, document: str) -> tuple[list[dict[str, Any]], bool]:
         """Who is connected to a document on the other nodes; False when not every node has answered."""
@@ -141,6 +161,14 @@ class Cluster:
         finally:
             del self._questions[number]
         return question.present, True
+
+    def _tell_anew(self, node: str) -> None:
+        while self._wishes and self._now() - self._wishes[0].at > TOLD_ANEW_WITHIN:
+            self._wishes.popleft()
+        for one in self._wishes:
+            if node not in one.told:
+                one.told.add(node)
+                self._publish(Kind.CONTROL, control.pack(one.wish, (node,)), to=node)
 
     def _publish(self, kind: Kind, payload: bytes = b"", to: str | None = None) -> None:
         self._sequence += 1
@@ -196,8 +224,9 @@ class Cluster:
     def _take(self, envelope: Envelope) -> None:
         match envelope.kind:
             case Kind.CONTROL:
-                wish = control.unpack(envelope.payload)
-                if wish is not None:
+                wish = control.unpack(envelope.payload, self._node)
+                if wish is not None and envelope.sequence > self._carried_out.get(envelope.node, 0):
+                    self._carried_out[envelope.node] = envelope.sequence
                     self._wished(wish)
             case Kind.WHO:
                 asked = json.loads(envelope.payload)
@@ -210,6 +239,16 @@ class Cluster:
                     question.note(envelope.node, told["present"])
             case _:
                 pass  # alive, or from a newer version
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What was wished lately."""
+
+    wish: Control
+    at: float
+    told: set[str]
+    """Nodes it was meant for."""
 
 
 class _Question:

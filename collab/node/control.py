@@ -1,14 +1,20 @@
 """Wishes that concern every node, as values and as bytes. Each may arrive twice, late or not at all.
 
-What must not be lost is in the database too: deletion is found by the log follower, rights by asking again.
+A wish names the nodes it is for. Their names are new at every start, so a wish that somebody kept is for nobody who
+starts later; against hearing it twice, see `collab.node.cluster`. What must not be lost is in the database too:
+deletion is found by the log follower, rights by asking again.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from collab.errors import CloseCode, MalformedMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +48,9 @@ class AccessChanged:
 Control = CloseDocument | CloseUser | AccessChanged
 
 
-def pack(control: Control) -> bytes:
-    """Encode."""
-    fields: dict[str, str | int | None]
+def pack(control: Control, nodes: Iterable[str]) -> bytes:
+    """Encode, for these nodes."""
+    fields: dict[str, str | int | list[str] | None]
     match control:
         case CloseDocument(document, code):
             fields = {"do": "close_document", "document": document, "code": code.name}
@@ -52,13 +58,22 @@ def pack(control: Control) -> bytes:
             fields = {"do": "close_user", "subject": subject, "document": document, "code": code.name}
         case AccessChanged(epoch):
             fields = {"do": "access_changed", "epoch": epoch}
+    fields["for"] = list(nodes)
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
-def unpack(payload: bytes) -> Control | None:
-    """Decode; None for a wish only a newer version knows. Raises `MalformedMessage`."""
+def unpack(payload: bytes, node: str) -> Control | None:
+    """Decode; None for what is not for ``node``, and for a wish only a newer version knows. Raises `MalformedMessage`.
+
+    What names no nodes, as versions before this one wrote it, is for nobody: it could be repeated without end.
+    """
     try:
         fields = json.loads(payload)
+        nodes = fields.get("for", [])
+        if not isinstance(nodes, list):
+            raise TypeError(nodes)
+        if node not in nodes:
+            return None
         match fields["do"]:
             case "close_document":
                 return CloseDocument(str(fields["document"]), CloseCode[fields["code"]])
@@ -71,5 +86,5 @@ def unpack(payload: bytes) -> Control | None:
                 return AccessChanged(int(fields["epoch"]))
             case _:
                 return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MalformedMessage("a control message that cannot be read") from error

@@ -19,16 +19,26 @@ from collab.node.control import AccessChanged, CloseDocument, CloseUser, Control
     ],
 )
 def test_a_wish_is_read_back(wish: Control) -> None:
-    assert unpack(pack(wish)) == wish
+    packed = pack(wish, ["b", "c"])
+    assert [unpack(packed, node) for node in ("a", "b", "c")] == [None, wish, wish]
 
 
 def test_a_wish_of_a_newer_version_is_nothing() -> None:
-    assert unpack(b'{"do":"sing"}') is None
+    assert unpack(b'{"do":"sing","for":["b"]}', "b") is None
 
 
 @pytest.mark.parametrize(
-    "payload", [b"", b"[]", b"{}", b'{"do":"access_changed"}', b'{"do":"access_changed","epoch":"x"}']
+    "payload",
+    [
+        b"",
+        b"[]",
+        b'{"for":["b"]}',
+        b'{"do":"access_changed","for":["b"]}',
+        b'{"do":"access_changed","epoch":"x","for":["b"]}',
+        b'{"do":"access_changed","epoch":1,"for":"b"}',
+        b'{"do":"access_changed","epoch":1,"for":null}',
+    ],
 )
 def test_anything_else_is_malformed(payload: bytes) -> None:
     with pytest.raises(MalformedMessage):
-        unpack(payload)
+        unpack(payload, "b")
