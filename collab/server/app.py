@@ -20,6 +20,7 @@ from collab.bus import RedisBus, alone
 from collab.engine.inline import InlineEngine
 from collab.engine.isolated import IsolatedEngine
 from collab.engine.process import ProcessOptions
+from collab.errors import Misuse
 from collab.node import ConnectionLimits, Hub, HubLimits, RoomLimits
 from collab.server.addresses import trusted_hosts
 from collab.server.allowance import Rates
@@ -32,6 +33,7 @@ from collab.server.metrics import Metrics
 from collab.server.page import page_routes
 from collab.server.websocket import EndpointLimits, YjsEndpoint
 from collab.settings import Settings
+from collab.settings.objections import objections_when_mounted
 from collab.store import SqlStore
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ class Collab:
 
     ``authenticate`` replaces what the settings say about auth: see `collab.server.auth.Authenticate`. ``store`` and
     ``engine`` replace what the settings say about those; a store given here is opened and closed by the lifespan.
+    In production it raises `Misuse`, which says all that must not be served; `collab serve` has asked for more before.
     """
 
     def __init__(
@@ -62,6 +65,12 @@ class Collab:
         engine: Engine | None = None,
     ) -> None:
         settings = settings or Settings()
+        inline = settings.engine == "inline" if engine is None else isinstance(engine, InlineEngine)
+        objections = objections_when_mounted(
+            settings, own_access=authenticate is not None, own_store=store is not None, inline=inline
+        )
+        if objections:
+            raise Misuse("\n  ".join(("collab must not run with these settings:", *objections)))
         self.settings = settings
         self.store = store or SqlStore(settings.database.get_secret_value(), migrate=settings.migrate)
         self.engine = engine or _engine(settings)

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import uvicorn
 import websockets
 from fastapi import FastAPI
 from starlette.requests import HTTPConnection
 
-from collab.errors import CloseCode, Unauthenticated
+from collab.engine.inline import InlineEngine
+from collab.errors import CloseCode, Misuse, Unauthenticated
 from collab.protocol.dialects.y_websocket import decode, encode
 from collab.protocol.messages import SyncStatus, SyncStep1, SyncStep2, Update
 from collab.room import Identity, Role
@@ -68,6 +70,28 @@ async def test_editors_and_rest_work_below_a_prefix_with_the_hosts_own_users(tmp
             content = await client.get("/v1/documents/ann:1/content", params={"format": "text"})
             assert (content.status_code, content.text) == (200, "hello")
             assert (await client.get("/v1/documents/ben:1")).status_code == 403
+
+
+def production(folder: Path, **more: Any) -> Settings:
+    known = {"allowed_hosts": "docs.example.com", "metrics": False, "database": f"sqlite:///{folder}/c.db"}
+    return Settings(environment="production", **known | more)
+
+
+def test_k01_an_application_in_production_does_not_start_with_what_is_open_and_hears_all_of_it_at_once(
+    tmp_path: Path,
+) -> None:
+    open_ = production(tmp_path, engine="inline", redis="redis://cache", allowed_origins="*")
+    with pytest.raises(Misuse) as refused:
+        Collab(open_, authenticate=by_cookie)
+    for word in ("COLLAB_ENGINE", "COLLAB_BUS_SECRET", "COLLAB_ALLOWED_ORIGINS", "PostgreSQL"):
+        assert word in str(refused.value)
+    assert "COLLAB_AUTH" not in str(refused.value)
+    with pytest.raises(Misuse, match="COLLAB_AUTH=jwt"):
+        Collab(production(tmp_path))
+    with pytest.raises(Misuse, match="COLLAB_ENGINE"):
+        Collab(production(tmp_path), authenticate=by_cookie, engine=InlineEngine())
+    Collab(production(tmp_path), authenticate=by_cookie)
+    Collab(open_.model_copy(update={"environment": "development"}), authenticate=by_cookie)
 
 
 async def by_mistake(request: HTTPConnection, document: str | None) -> Access:

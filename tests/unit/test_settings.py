@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from collab.settings import Settings, describe, markdown_table, sentences
+from collab.settings.objections import objections_when_mounted
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 JWKS = {"jwt_jwks_url": "https://id.example/keys", "jwt_audience": "collab", "jwt_issuer": "https://id.example"}
@@ -248,6 +249,82 @@ def test_k01_a20_production_refuses_what_is_open_default_or_plain(given: dict[st
 def test_k01_every_objection_is_told_at_once() -> None:
     settings = Settings(environment="production", engine="inline", allowed_origins=("*",), host="0.0.0.0")
     assert len(settings.objections()) == 5
+
+
+MOUNTED: dict[str, Any] = {
+    "environment": "production",
+    "allowed_hosts": "docs.example.com",
+    "metrics": False,
+    "database": "postgresql://collab:Zk2wq8Lr@db/collab",
+}
+
+
+def mounted(given: dict[str, Any], *, own_access: bool = True, own_store: bool = False) -> tuple[str, ...]:
+    settings = Settings(**MOUNTED | given)
+    inline = settings.engine == "inline"
+    return objections_when_mounted(settings, own_access=own_access, own_store=own_store, inline=inline)
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"engine": "inline"}, "COLLAB_ENGINE"),
+        ({"redis": "redis://cache"}, "COLLAB_BUS_SECRET"),
+        ({"redis": "redis://cache", "bus_secret": "15 bytes ......"}, "16"),
+        ({"redis": "redis://cache", "bus_secret": SECRET, "database": "sqlite:///collab.db"}, "PostgreSQL"),
+        ({"database": "postgresql://collab:collab@db/collab"}, "COLLAB_DATABASE"),
+        ({"allowed_origins": "*"}, "COLLAB_ALLOWED_ORIGINS"),
+        ({"allowed_hosts": ""}, "COLLAB_ALLOWED_HOSTS"),
+        ({"metrics": True}, "COLLAB_METRICS"),
+        ({"drain_spread_s": 20}, "COLLAB_DRAIN_SPREAD_S"),
+        ({"unsaved_bytes_per_room": 2**40}, "COLLAB_UNSAVED_BYTES"),
+    ],
+)
+def test_k01_what_must_not_be_mounted_in_production_is_refused_with_a_sentence(
+    given: dict[str, Any], word: str
+) -> None:
+    (objection,) = mounted(given)
+    assert word in objection
+    assert objection.endswith(".")
+    assert mounted(given | {"environment": "development"}) == ()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"auth": "jwt"},
+        {"auth": "jwt", "jwt_secret": "changeme"},
+        {"host": "0.0.0.0", "metrics_port": 8000, "max_frame_bytes": 2048},
+        {"allowed_hosts": "", "public_url": "http://docs.example.com"},
+        {"metrics": True, "metrics_port": 9464},
+        {"redis": "redis://cache", "bus_secret": SECRET},
+    ],
+)
+def test_k01_what_the_application_itself_decides_is_not_objected_to(given: dict[str, Any]) -> None:
+    assert mounted(given) == ()
+
+
+def test_k01_what_is_mounted_without_its_own_users_needs_tokens_and_keys() -> None:
+    (open_,) = mounted({}, own_access=False)
+    assert "COLLAB_AUTH=jwt" in open_
+    (keyless,) = mounted({"auth": "jwt"}, own_access=False)
+    assert "COLLAB_JWT_SECRET" in keyless
+    assert mounted({"auth": "jwt", "jwt_secret": SECRET}, own_access=False) == ()
+
+
+def test_k01_a_store_of_the_applications_own_is_its_own_business() -> None:
+    default = {"redis": "redis://cache", "bus_secret": SECRET, "database": "postgresql://collab:collab@db/collab"}
+    assert len(mounted(default)) == 1
+    assert mounted(default, own_store=True) == mounted({"redis": None, "database": "sqlite:///c.db"}) == ()
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"public_url": "http://localhost:8000"}, {"metrics_port": None, "metrics": False}]
+)
+def test_k01_what_may_be_served_is_not_objected_to_again(given: dict[str, Any]) -> None:
+    assert Settings(**PRODUCTION | given).objections() == ()
+    assert mounted(PRODUCTION | given, own_access=False) == ()
 
 
 @pytest.mark.parametrize("host", ["docs.example.com:443", "http://docs.example.com", "a b", "*", "a/b", ""])
