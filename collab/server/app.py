@@ -1,7 +1,7 @@
 """The composition root: settings become a store, an engine, a hub, and the application in front of them.
 
-`Collab` is what people hold: `collab serve` runs its ``app``; others mount it in their own FastAPI application and
-give their lifespan to `Collab.lifespan`.
+`Collab` is what people hold: `collab serve` runs its ``app``; others mount it in their own FastAPI application, give
+their lifespan to `Collab.lifespan`, and call `Collab.sign_out` where people sign out.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import random
 import secrets
 import time
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -22,15 +23,20 @@ from collab.engine.isolated import IsolatedEngine
 from collab.engine.process import ProcessOptions
 from collab.errors import Misuse
 from collab.node import ConnectionLimits, Hub, HubLimits, RoomLimits
+from collab.node.connections import ANONYMOUS
+from collab.room import Identity
 from collab.server.addresses import trusted_hosts
+from collab.server.admission import MAX_SESSION_S
 from collab.server.allowance import Rates
-from collab.server.auth import JwtAccess, Origins, authenticator, contained, running
+from collab.server.audit import event
+from collab.server.auth import LEEWAY_S, Access, JwtAccess, Origins, authenticator, contained, running
 from collab.server.guard import BodyLimits, Guard, Rest
 from collab.server.health import Health
 from collab.server.hosts import Hosts
 from collab.server.http import api
 from collab.server.metrics import Metrics
 from collab.server.page import page_routes
+from collab.server.rest.revocations import AHEAD
 from collab.server.websocket import EndpointLimits, YjsEndpoint
 from collab.settings import Settings
 from collab.settings.objections import objections_when_mounted
@@ -45,6 +51,7 @@ if TYPE_CHECKING:
     from collab.bus import Bus
     from collab.engine.port import Engine
     from collab.server.auth import Authenticate
+    from collab.store.access_port import RevocationKind
     from collab.store.port import Store
 
 
@@ -95,13 +102,13 @@ class Collab:
         self.app = self._application(authenticate, origins)
 
     def _application(self, authenticate: Authenticate, origins: Origins) -> FastAPI:
-        settings, asked = self.settings, self._authenticate
+        settings = self.settings
         rest = Rest(
             self.hub,
             authenticate,
             origins,
             token_in_url=settings.token_in_url,
-            max_token_lifetime_s=asked.max_lifetime_s if isinstance(asked, JwtAccess) else None,
+            max_token_lifetime_s=self._max_token_lifetime_s,
         )
         app = api(
             rest,
@@ -117,6 +124,11 @@ class Collab:
         if settings.serve_page:
             app.router.routes.extend(page_routes(public_url=settings.public_url))
         return app
+
+    @property
+    def _max_token_lifetime_s(self) -> float | None:
+        asked = self._authenticate
+        return asked.max_lifetime_s if isinstance(asked, JwtAccess) else None
 
     def machine_app(self) -> ASGIApp:
         """What `metrics_port` serves: health and metrics, to machines, under any name."""
@@ -153,6 +165,28 @@ class Collab:
                 await self.engine.close()
         finally:
             await self.store.close()
+
+    async def sign_out(self, subject: str, *, token_id: str | None = None) -> None:
+        """Close a user's editors (4401) on every node within five seconds, with Redis and without. Call it while the
+        lifespan runs, and have ``authenticate`` refuse from now on what was signed out.
+
+        All of theirs, or with ``token_id`` those that came in with that `Access.token_id`: give each sign-in its own,
+        and one browser signs out without the others. What they came in with is refused for twelve hours, as long as an
+        editor may stay open (tokens of COLLAB_AUTH=jwt for as long as they are good); without ``token_id`` that is
+        every `Access.issued_at` before now, and one that is None. Returns when it is committed and in the audit log.
+        Raises `StoreUnavailable`, then ask again, and `Misuse` for what is no subject or token id.
+        """
+        now = datetime.now(UTC)
+        kind: RevocationKind = "subject" if token_id is None else "token"
+        if kind == "subject" and subject == ANONYMOUS:
+            raise Misuse("anonymous is everybody nobody knows, and nobody's subject")
+        value, not_before = (subject, now) if token_id is None else (token_id, now + AHEAD)
+        lifetime_s = self._max_token_lifetime_s or MAX_SESSION_S
+        expires_at = not_before + timedelta(seconds=lifetime_s + 2 * LEEWAY_S)
+        await self.store.revocations.revoke(kind, value, not_before=not_before, expires_at=expires_at, by=subject)
+        await self.hub.access.changed()
+        detail = {kind: value, "not_before": not_before.isoformat()}
+        await self.hub.audit.append(event("revocation.create", Access(Identity(subject), {}), **detail))
 
     async def drain(self) -> bool:
         """Save everything and send everybody away with "come back"; True when all is saved. Safe to call twice."""
