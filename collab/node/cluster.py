@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collab.node.control import Control
     from collab.node.counters import Counters
 
+LONGEST_SILENCE = 1.1
+"""Times `ClusterTimes.alive_every`: by then a living node has said so."""
 TOLD_ANEW_WITHIN = 60.0
 """Seconds in which a node that was not heard of when somebody was to be sent away is told as soon as it is. Guessed."""
 MOST_TOLD_ANEW = 1_000
@@ -93,6 +95,10 @@ class Cluster:
         self._heard_at: dict[str, float] = {}
         self._dead: set[str] = set()
         """Nodes that fell silent. One that is heard of again was only cut off, and rooms must find each other anew."""
+        self._gone_for_good: set[str] = set()
+        """Nodes that said so. What of theirs is still under way, or is said again, brings none back."""
+        self._all_heard_at = 0.0
+        """When every node there is has been heard of; unless it is cut off."""
         self._wishes: deque[_Wish] = deque(maxlen=MOST_TOLD_ANEW)
         self._carried_out: dict[str, int] = {}
         """Node -> the number of its last wish. Never forgotten, or an older one could be repeated: a few bytes each."""
@@ -136,6 +142,8 @@ class Cluster:
 
     def heard_of(self, node: str) -> None:
         """A node gave a sign of life, on whatever channel."""
+        if node in self._gone_for_good:
+            return
         if node in self._dead:
             self._dead.discard(node)
             self._returned("returned")
@@ -147,9 +155,11 @@ class Cluster:
 
     async def who(self, document: str) -> tuple[list[dict[str, Any]], bool]:
         """Who is connected to a document on the other nodes; False when not every node has answered."""
-        asked = set(self._heard_at)
+        if not self._bus.shared:
+            return [], True
+        asked, knows_all = set(self._heard_at), self._bus.connected and self._now() >= self._all_heard_at
         if not asked:
-            return [], self._bus.connected or not self._bus.shared
+            return [], knows_all
         number = self._sequence + 1
         question = self._questions[number] = _Question(asked)
         try:
@@ -160,7 +170,7 @@ class Cluster:
             return question.present, False
         finally:
             del self._questions[number]
-        return question.present, True
+        return question.present, knows_all
 
     def _tell_anew(self, node: str) -> None:
         while self._wishes and self._now() - self._wishes[0].at > TOLD_ANEW_WITHIN:
@@ -177,10 +187,11 @@ class Cluster:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         self._subscription = await self._bus.subscribe(EVERYWHERE, self._hear, self._wait_anew)
+        self._wait_anew()
         while True:
             before = loop.time()
             self._publish(Kind.ALIVE)
-            await asyncio.sleep(self._times.alive_every * (0.9 + self._rng.random() / 5))
+            await asyncio.sleep(self._times.alive_every * (LONGEST_SILENCE - self._rng.random() / 5))
             now = loop.time()
             if now - before > self._times.dead_after:
                 # Stopped for so long, this node counts as dead with the others, and heard nothing of them.
@@ -194,6 +205,7 @@ class Cluster:
     def _wait_anew(self) -> None:
         now = self._now()
         self._heard_at = dict.fromkeys(self._heard_at, now)
+        self._all_heard_at = now + LONGEST_SILENCE * self._times.alive_every
 
     def _bury_the_dead(self, now: float) -> None:
         for node, heard_at in tuple(self._heard_at.items()):
@@ -213,6 +225,7 @@ class Cluster:
         if envelope.node == self._node:
             return
         if envelope.kind == Kind.LEAVING:
+            self._gone_for_good.add(envelope.node)
             self._forget(envelope.node)
             return
         self.heard_of(envelope.node)

@@ -91,6 +91,8 @@ class Collab:
             bus=self.bus,
             limits=_limits(settings),
         )
+        self._saved: bool | None = None
+        """What `drain` brought."""
         self._authenticate = authenticate or authenticator(settings)
         authenticate, origins = contained(self._authenticate), Origins.of(settings)
         self.endpoint = YjsEndpoint(
@@ -189,8 +191,14 @@ class Collab:
         await self.hub.audit.append(event("revocation.create", Access(Identity(subject), {}), **detail))
 
     async def drain(self) -> bool:
-        """Save everything and send everybody away with "come back"; True when all is saved. Safe to call twice."""
-        return await self.hub.drain(self.settings.drain_timeout_s)
+        """Save everything and send everybody away with "come back"; True when all is saved.
+
+        Once: whoever calls again hears what the first call brought, and False while it is under way or was cut short.
+        """
+        if self._saved is None:
+            self._saved = False
+            self._saved = await self.hub.drain(self.settings.drain_timeout_s)
+        return self._saved
 
 
 def _endpoint_limits(settings: Settings) -> EndpointLimits:
