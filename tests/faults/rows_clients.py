@@ -149,15 +149,15 @@ async def slow_readers(run: Run) -> None:
         async with contextlib.AsyncExitStack() as stay:
             path = cluster.network.proxy(("127.0.0.1", node.server.port))
             readers = [await stay.enter_async_context(_reader(path, document)) for _ in range(count)]
-            # What a busy room costs by itself, first.
+            # What a busy room costs by itself, first. Its memory rises and falls by tens of MiB: peaks are compared.
             usual_from = time.monotonic()
-            await _busy(cluster, document, seconds)
-            base, diffs = node.rss_bytes(), await node.metric("collab_slow_reader_diffs_total")
+            _, usual_peak = await _busy(cluster, document, seconds)
+            diffs = await node.metric("collab_slow_reader_diffs_total")
             path.stall(path.down)
             since = time.monotonic()
-            written = await _busy(cluster, document, seconds)
+            written, peak = await _busy(cluster, document, seconds)
             ended = time.monotonic()
-            grown = node.rss_bytes() - base
+            grown = max(0, peak - usual_peak)
             usual, meanwhile = load.latencies(usual_from, since), load.latencies(since, ended)
             path.resume()
             wanted = text_of(await node.replica(document))
@@ -203,14 +203,14 @@ async def _reader(path: Proxy, document: str) -> AsyncIterator[_Reader]:
             await asyncio.gather(task, return_exceptions=True)
 
 
-async def _busy(cluster: Cluster, document: str, seconds: float) -> int:
-    """Type and delete `BULK_BYTES` ten times a second; how many bytes that was."""
+async def _busy(cluster: Cluster, document: str, seconds: float) -> tuple[int, int]:
+    """Type and delete `BULK_BYTES` ten times a second; how many bytes that was, and the most memory the node took."""
     made: Doc[Text] = Doc()
     text = made.get("t", type=Text)
     written: list[bytes] = []
     subscription = made.observe(lambda event: written.append(event.update))
     url = f"{cluster.nodes[0].server.ws_url}/{document}"
-    total = 0
+    total = peak = 0
     async with connect(url, compression=None, proxy=None, max_size=None) as socket:
         reading_on = asyncio.create_task(_discard(socket), name="author")
         ends = time.monotonic() + seconds
@@ -222,10 +222,11 @@ async def _busy(cluster: Cluster, document: str, seconds: float) -> int:
                 total += len(update)
             written.clear()
             await asyncio.sleep(0.1)
+            peak = max(peak, cluster.nodes[0].rss_bytes())
         reading_on.cancel()
         await asyncio.gather(reading_on, return_exceptions=True)
     made.unobserve(subscription)
-    return total
+    return total, peak
 
 
 async def _discard(socket: ClientConnection) -> None:
