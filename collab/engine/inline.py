@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Sequence
 
 from collab.engine.integrator import MAX_DOCUMENT_BYTES
-from collab.engine.port import Diff, Digest, Folded, Followed, Integration, Job, Loaded
+from collab.engine.port import Diff, Digest, Followed, Integration, Job, JobAnswer, Loaded
 from collab.engine.replicas import Replicas
 from collab.errors import CollabError, EngineDied
 
@@ -53,7 +53,7 @@ class InlineEngine:
         """See `Engine.forget`."""
         self._replicas.forget(document)
 
-    async def run(self, job: Job) -> Folded | bytes:
+    async def run(self, job: Job) -> JobAnswer:
         """See `Engine.run`."""
         return self._open().run(job)
 

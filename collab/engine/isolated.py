@@ -14,7 +14,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from collab.engine.lane import Call, Lane, LaneDied
-from collab.engine.port import Compose, Diff, Digest, Fold, Folded, Followed, Integration, Job, Loaded, Render, Revert
+from collab.engine.port import (
+    Compose,
+    Diff,
+    Digest,
+    Draft,
+    Fold,
+    Followed,
+    Integration,
+    Job,
+    JobAnswer,
+    Loaded,
+    Render,
+    Revert,
+)
 from collab.engine.process import Counters, Nursery, ProcessOptions
 from collab.engine.wire import Op, job_fields
 from collab.errors import CollabError, EngineDied, Misuse
@@ -160,11 +173,11 @@ class IsolatedEngine:
         self._asked.pop(document, None)
         self._leave(document)
 
-    async def run(self, job: Job) -> Folded | bytes:
+    async def run(self, job: Job) -> JobAnswer:
         """See `Engine.run`."""
         for attempt in range(1, JOB_ATTEMPTS + 1):
             try:
-                answer: Folded | bytes = await self._heavy.submit(Op.RUN, "", _bytes_of(job), job_fields(job))
+                answer: JobAnswer = await self._heavy.submit(Op.RUN, "", _bytes_of(job), job_fields(job))
             except LaneDied as error:
                 if error.blamed or attempt == JOB_ATTEMPTS:
                     raise
@@ -270,5 +283,7 @@ def _bytes_of(job: Job) -> Sequence[bytes]:
             return job.updates
         case Compose():
             return (job.content,)
+        case Draft():
+            return (job.body,)
         case Revert():
             return (*job.current, *job.target)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol
 
 from collab.errors import CloseCode, CollabError
 from collab.protocol.values import value
@@ -140,6 +140,38 @@ class Compose:
 
 
 @dataclass(frozen=True, slots=True)
+class Draft:
+    """Job: read the JSON body that describes a document to create, and compose its content. Answer: `Drafted`."""
+
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """What is wrong with the body of a `Draft`."""
+
+    kind: Literal["form", "size", "content"]
+    """It has not the right form; it holds too much beside the content; its content cannot become a document."""
+    what: str
+    """For whoever sent it."""
+    where: str = ""
+    """Place in the body, of a wrong form: a field, a position in the text, or nothing for all of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """A body taken apart: the small rest of it, and what became of its content. The content's value is never here."""
+
+    rest: bytes = b""
+    """JSON text with null in place of the content's value, at most `collab.engine.draft.MAX_REST_BYTES`. Nobody has
+    checked its fields. Empty when nothing could be read: then ``flaw`` says why."""
+    update: bytes | None = None
+    """What creates the content (Yjs v1). None when there is none, when its fields are not those of content, and when
+    ``flaw`` says what is wrong with it."""
+    flaw: Flaw | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Revert:
     """Job: make the update that, applied to ``current``, gives it the content of ``target``. Answer: bytes."""
 
@@ -150,8 +182,8 @@ class Revert:
 Followed = Callable[["Integration | CollabError"], None]
 """What is called with the answer to `Engine.follow`."""
 
-Job = Fold | Render | Compose | Revert
-Answer = TypeVar("Answer", bound=Folded | bytes)
+Job = Fold | Render | Compose | Draft | Revert
+JobAnswer = Folded | Drafted | bytes
 
 
 class Engine(Protocol):
@@ -197,7 +229,7 @@ class Engine(Protocol):
         """Let go of the replica; a document that is not loaded is no mistake."""
         ...
 
-    async def run(self, job: Job) -> Folded | bytes:
+    async def run(self, job: Job) -> JobAnswer:
         """Do work that needs no loaded document, beside the replicas and never in their way."""
         ...
 

@@ -11,7 +11,7 @@ from typing import TypeVar, TypeVarTuple
 
 from collab.engine.integrator import MAX_DOCUMENT_BYTES
 from collab.engine.native import NativeDoc, NativePanic
-from collab.engine.port import Diff, Digest, Fold, Folded, Integration, Job, Loaded
+from collab.engine.port import Diff, Digest, Draft, Fold, Folded, Integration, Job, JobAnswer, Loaded
 from collab.engine.replica import Progress, Replica
 from collab.errors import CollabError, EngineDied, Misuse
 
@@ -70,14 +70,14 @@ class Replicas:
         if replica is not None:
             replica.close()
 
-    def run(self, job: Job) -> Folded | bytes:
+    def run(self, job: Job) -> JobAnswer:
         """Do a job. Raises `InvalidContent`."""
         try:
             if isinstance(job, Fold):
                 return fold(job.updates)
-            from collab.engine.content import run_content_job  # not needed on the live lane: starts faster
+            from collab.engine.content import run_content_job, run_draft  # not needed on the live lane: starts faster
 
-            return run_content_job(job)
+            return run_draft(job) if isinstance(job, Draft) else run_content_job(job)
         except NativePanic as error:
             raise EngineDied(f"native code panicked in {type(job).__name__}") from error
 

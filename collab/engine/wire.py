@@ -14,15 +14,20 @@ from typing import Any
 import msgpack
 
 from collab.engine.digest import HASH_BYTES
+from collab.engine.draft import MAX_REST_BYTES
 from collab.engine.port import (
     INTEGRATED,
     Compose,
     Diff,
     Digest,
+    Draft,
+    Drafted,
+    Flaw,
     Fold,
     Folded,
     Integration,
     Job,
+    JobAnswer,
     Loaded,
     Outcome,
     Render,
@@ -66,7 +71,7 @@ class BrokenAnswer(Exception):
     """The child sent what no healthy child sends."""
 
 
-Answer = Loaded | Integration | Diff | Digest | Folded | bytes | None
+Answer = Loaded | Integration | Diff | Digest | JobAnswer | None
 
 _PLAIN = (
     INTEGRATED,
@@ -76,7 +81,7 @@ _PLAIN = (
 """Outcomes that travel as their index here, the usual one first; those of refused updates travel whole."""
 _ONLY_UPDATE = True
 """Stands for the merged bytes of a call's only update: its caller has them."""
-_JOBS: tuple[Callable[..., Job], ...] = (Fold, Render, Compose, Revert)
+_JOBS: tuple[Callable[..., Job], ...] = (Fold, Render, Compose, Revert, Draft)
 _ERRORS: tuple[type[CollabError], ...] = (Misuse, MalformedMessage, InvalidContent)
 _DIED, _UNEXPECTED = len(_ERRORS), len(_ERRORS) + 1
 _OK = -1
@@ -142,6 +147,8 @@ def job_fields(job: Job) -> list[object]:
             return [2, job.content, job.format, job.root, job.type]
         case Revert():
             return [3, job.current, job.target]
+        case Draft():
+            return [4, job.body]
 
 
 def read_job(fields: list[Any]) -> Job:
@@ -168,6 +175,8 @@ def pack_answer(call: int, answer: Answer) -> list[object]:
             return [call, _OK, answer.hash, answer.state_vector]
         case Folded():
             return [call, _OK, answer.update, answer.state_vector, answer.covered]
+        case Drafted():
+            return [call, _OK, answer.rest, answer.update, *_pack_flaw(answer.flaw)]
         case _:
             return [call, _OK, answer]
 
@@ -176,6 +185,10 @@ def _pack_outcome(outcome: Outcome) -> object:
     if outcome.code is None:
         return _PLAIN.index(outcome)
     return [outcome.code.name, outcome.detail[:MAX_DETAIL_CHARS], outcome.empty]
+
+
+def _pack_flaw(flaw: Flaw | None) -> list[object]:
+    return [None, "", ""] if flaw is None else [flaw.kind, flaw.what[:MAX_DETAIL_CHARS], flaw.where]
 
 
 def pack_error(call: int, error: Exception) -> list[object]:
@@ -223,14 +236,26 @@ def read_answer(op: Op, updates: Sequence[bytes], fields: list[Any]) -> Answer |
                 if len(_bytes(digest)) != HASH_BYTES:
                     raise BrokenAnswer("hash of another length")
                 return Digest(digest, _bytes(state_vector))
-            case Op.RUN if len(body) == 3:
-                return Folded(_bytes(body[0]), _bytes(body[1]), _indexes(body[2], count))
             case Op.RUN:
-                return _bytes(*body)
+                return _read_job_answer(body, count)
             case _:
                 return None
     except (TypeError, ValueError, KeyError, IndexError) as error:
         raise BrokenAnswer(str(error)[:MAX_DETAIL_CHARS]) from error
+
+
+def _read_job_answer(body: list[Any], count: int) -> JobAnswer:
+    match body:
+        case [made]:
+            return _bytes(made)
+        case [update, state_vector, covered]:
+            return Folded(_bytes(update), _bytes(state_vector), _indexes(covered, count))
+        case [rest, update, *flaw]:
+            if len(_bytes(rest)) > MAX_REST_BYTES:
+                raise BrokenAnswer("rest too long")
+            return Drafted(rest, None if update is None else _bytes(update), _flaw(*flaw))
+        case _:
+            raise BrokenAnswer("not what a job gives")
 
 
 def _read_rest(
@@ -263,6 +288,18 @@ def _outcome(fields: object) -> Outcome:
             raise BrokenAnswer("outcome")
         return Outcome(Verdict.REFUSED, CloseCode[code], detail, empty)
     return _PLAIN[_int(fields)]
+
+
+def _flaw(kind: object, what: object, where: object) -> Flaw | None:
+    if kind is None:
+        return None
+    if not isinstance(what, str) or not isinstance(where, str) or max(len(what), len(where)) > MAX_DETAIL_CHARS:
+        raise BrokenAnswer("flaw")
+    match kind:
+        case "form" | "size" | "content":
+            return Flaw(kind, what, where)
+        case _:
+            raise BrokenAnswer("kind of flaw")
 
 
 def _bytes(value: object) -> bytes:

@@ -78,7 +78,7 @@ class Rest:
 class BodyLimits:
     """Largest request bodies, in bytes."""
 
-    usual: int = 1024 * 1024
+    usual: int = 64 * 1024
     content: int = 10 * 1024 * 1024
     """Of routes that take content or an update."""
 

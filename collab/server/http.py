@@ -18,6 +18,7 @@ from collab.server.guard import REQUEST_ID, Bodies, BodyLimits, Guard
 from collab.server.hosts import Hosts
 from collab.server.jobs import Jobs
 from collab.server.rest import routers
+from collab.server.rest.schemas import NewDocument
 
 if TYPE_CHECKING:
     from starlette.types import Lifespan
@@ -94,7 +95,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
         schema["security"] = [{"token": []}, {}]
         parts = components.setdefault("schemas", {})
-        parts["Problem"] = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-        parts.update(parts["Problem"].pop("$defs", {}))
+        for model in (problems.Problem, NewDocument):  # what no signature of a route names
+            parts[model.__name__] = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            parts.update(parts[model.__name__].pop("$defs", {}))
         app.openapi_schema = schema
     return app.openapi_schema

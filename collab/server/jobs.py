@@ -15,7 +15,7 @@ from collab.errors import DocumentQuarantined, EngineDied
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from collab.engine.port import Engine, Folded, Job
+    from collab.engine.port import Engine, Job, JobAnswer
 
 DEATHS = 2
 WITHIN_S = 600.0
@@ -34,7 +34,7 @@ class Jobs:
         self._clock = clock
         self._deaths: dict[str, list[float]] = {}
 
-    async def run(self, document: str, job: Job) -> Folded | bytes:
+    async def run(self, document: str, job: Job) -> JobAnswer:
         """The job's answer. Raises `DocumentQuarantined`, and what `Engine.run` raises."""
         now = self._clock()
         deaths = self._deaths.get(document, [])

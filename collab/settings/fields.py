@@ -160,7 +160,7 @@ class Settings(BaseSettings):
         ge=_KIB,
         description="Largest WebSocket handshake, and what is read of a client before its session is let in.",
     )
-    max_body_bytes: int = Field(default=_MIB, ge=_KIB, description="Largest body of a REST request.")
+    max_body_bytes: int = Field(default=64 * _KIB, ge=_KIB, description="Largest body of a REST request.")
     max_import_bytes: int = Field(
         default=10 * _MIB, ge=_KIB, description="Largest body of a REST request that carries content or an update."
     )

@@ -14,6 +14,7 @@ import pytest
 
 from collab.bus import alone
 from collab.engine.inline import InlineEngine
+from collab.engine.isolated import IsolatedEngine
 from collab.node import Hub
 from collab.server.auth import Authenticate, JwtAccess, Origins, open_access
 from collab.server.guard import BodyLimits, Rest
@@ -42,7 +43,7 @@ class World:
     client: httpx.AsyncClient
     hub: Hub
     store: MemoryStore
-    engine: InlineEngine
+    engine: InlineEngine | IsolatedEngine
 
     async def create(self, name: str = "d", text: str | None = None, **more: Any) -> httpx.Response:
         """Create a document, by default without content."""
@@ -80,8 +81,9 @@ async def make_world() -> AsyncIterator[MakeWorld]:
             origins: Origins | None = None,
             limits: BodyLimits | None = None,
             headers: dict[str, str] | None = None,
+            engine: IsolatedEngine | None = None,
         ) -> World:
-            store, engine = MemoryStore(clock=Clock()), InlineEngine()
+            store, engine = MemoryStore(clock=Clock()), engine or InlineEngine()
             hub = Hub(node="n", epoch=1, engine=engine, store=store, bus=alone())
             app = api(Rest(hub, authenticate, origins or Origins()), version="0", limits=limits)
             await engine.start()

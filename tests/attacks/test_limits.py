@@ -162,6 +162,35 @@ async def test_a14_a_ping_flood_is_read_slowly_and_others_type_on(doors: TestDoo
         socket.transport.abort()  # its goodbye would wait behind all of them
 
 
+MILLION = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("form", "value", "status"),
+    [
+        ("json", "[" + "0," * (MILLION - 1) + "0]", 201),
+        ("json", "[" + "[]," * (3 * MILLION) + "[]]", 422),
+        ("html", '"<ul>' + "<li>x" * MILLION + '</ul>"', 422),
+        ("markdown", '"' + "- x\\n" * MILLION + '"', 422),
+    ],
+    ids=["numbers", "lists", "html", "markdown"],
+)
+async def test_e11_a_million_items_are_taken_or_refused_and_others_type_on(
+    door: Door, form: str, value: str, status: int
+) -> None:
+    name = f"{door.document}:{form}:{len(value)}"
+    body = f'{{"name":"{name}","content":{{"format":"{form}","value":{value}}}}}'.encode()
+    async with ControlRoom(door.ws, f"{door.document}:beside") as beside, httpx.AsyncClient(**PLAIN) as client:
+        headers = {"Content-Type": "application/json"}
+        asking = client.post(f"{door.http}/v1/documents", content=body, headers=headers, timeout=200)
+        async with asyncio.TaskGroup() as group:
+            asked = group.create_task(asking)
+            await beside.still_syncs()
+        assert asked.result().status_code == status, asked.result().text
+        await beside.still_syncs()
+        assert (await client.get(f"{door.http}/v1/documents/{name}")).status_code == (200 if status == 201 else 404)
+
+
 @pytest.mark.parametrize("listing", ["/v1/documents", "/v1/documents/d/snapshots"])
 @pytest.mark.parametrize("limit", ["101", "0", "-1", "1e9", "9" * 400])
 async def test_e08_a_page_has_1_to_100_entries(door: Door, listing: str, limit: str) -> None:

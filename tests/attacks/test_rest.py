@@ -172,7 +172,7 @@ def test_e07_a_field_nobody_asked_for_is_refused(rest: httpx.Client, route: Rout
 
 
 @pytest.mark.parametrize("route", [param for param in ROUTES if param.values[0].media_type == "application/json"])
-@pytest.mark.parametrize("body", [b"null", b"[]", b"7", b'"x"', b"{", b"\xff", b'{"a":NaN}', b"[" * 90_000, b""])
+@pytest.mark.parametrize("body", [b"null", b"[]", b"7", b'"x"', b"{", b"\xff", b'{"a":NaN}', b"[" * 60_000, b""])
 def test_e08_a_body_of_another_kind_is_refused(rest: httpx.Client, route: Route, body: bytes) -> None:
     headers = {**bearer(**EVERYTHING), "Content-Type": "application/json"}
     answer = call(rest, route, made(rest), headers, content=body, json=None)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from collab.engine.inline import InlineEngine
-from collab.engine.port import Diff, Digest, Folded, Followed, Integration, Job, Loaded
+from collab.engine.port import Diff, Digest, Followed, Integration, Job, JobAnswer, Loaded
 from collab.errors import EngineDied
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class MortalEngine:
         self.held.pop(document, None)
         await self.inner.forget(document)
 
-    async def run(self, job: Job) -> Folded | bytes:
+    async def run(self, job: Job) -> JobAnswer:
         await self._turn()
         return await self.inner.run(job)
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from collab.engine.content.wire import Id, Undefined, clean
 from collab.errors import InvalidContent
+from collab.protocol.yjs import DEFAULT_BOUNDS
 
 _INT31: Final = 2**31 - 1
 
@@ -119,8 +120,13 @@ class Encoder:
         origin: Id | None = None,
         right_origin: Id | None = None,
     ) -> Id:
-        """Append one item; returns the id of its last unit. Ids of this encoder have client -1."""
+        """Append one item; returns the id of its last unit. Ids of this encoder have client -1.
+
+        Raises `InvalidContent` when one update could not hold it beside the others.
+        """
         info = ref | (0x80 if origin else 0) | (0x40 if right_origin else 0) | (0x20 if sub is not None else 0)
+        if self._structs >= DEFAULT_BOUNDS.max_structs:
+            raise InvalidContent("the content is too large for one document")
         parts = self._parts
         parts.append(bytes((info,)))
         if origin:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Any, Final
 
-from collab.engine.content.model import MAX_DEPTH
+from collab.engine.content.model import MAX_DEPTH, MAX_PIECES
 from collab.engine.content.rich import safe_url
 from collab.errors import InvalidContent
 
@@ -105,8 +105,12 @@ class _Tree(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.root = _Element("body")
         self.open = [self.root]
+        self._elements = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._elements += 1
+        if self._elements > MAX_PIECES:
+            raise InvalidContent(f"the HTML has more than {MAX_PIECES} elements")
         self._end_implied(tag)
         element = _Element(tag, {name: value or "" for name, value in reversed(attrs)})
         self.open[-1].children.append(element)
@@ -139,7 +143,7 @@ class _Tree(HTMLParser):
 
 
 def from_html(text: str) -> dict[str, Any]:
-    """The document node for a piece of HTML. Raises `InvalidContent` when it nests too deeply."""
+    """The document node for a piece of HTML. Raises `InvalidContent` when it nests too deeply or holds too much."""
     tree = _Tree()
     tree.feed(text)
     tree.close()

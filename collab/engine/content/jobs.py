@@ -1,4 +1,4 @@
-"""The three content jobs of the engine port: Render, Compose and Revert, from bytes to bytes.
+"""The four content jobs of the engine port: Render, Compose, Draft and Revert.
 
 Here formats meet: which root is meant, of which type it is, and who converts it. The conversions live next door.
 """
@@ -15,7 +15,7 @@ from collab.engine.content.html_reader import from_html
 from collab.engine.content.html_writer import to_html
 from collab.engine.content.markdown_reader import from_markdown
 from collab.engine.content.markdown_writer import to_markdown
-from collab.engine.content.model import Node, read_roots, write_root
+from collab.engine.content.model import MAX_PIECES, Node, read_roots, write_root
 from collab.engine.content.prosemirror import from_prosemirror, to_prosemirror
 from collab.engine.content.replica import Replica
 from collab.engine.content.revert import revert
@@ -23,7 +23,8 @@ from collab.engine.content.rich import as_document
 from collab.engine.content.roots import COMPOSED_PLAIN_ROOT, COMPOSED_XML_ROOT, choose, infer
 from collab.engine.content.text_writer import to_text
 from collab.engine.content.wire import clean
-from collab.engine.port import Compose, Render, Revert, RootType
+from collab.engine.draft import take_apart
+from collab.engine.port import Compose, Draft, Drafted, Flaw, Render, Revert, RootType
 from collab.errors import InvalidContent, MalformedMessage
 from collab.protocol.yjs import scan_update
 
@@ -47,6 +48,17 @@ def run_content_job(job: Render | Compose | Revert) -> bytes:
         return revert(fold_stored(job.current), fold_stored(job.target))
     except RecursionError as error:
         raise InvalidContent("the content nests too deeply") from error
+
+
+def run_draft(job: Draft) -> Drafted:
+    """Take the body apart and compose its content. Whatever is wrong with either is in the answer."""
+    parts = take_apart(job.body)
+    if parts.content is None:
+        return Drafted(parts.rest, flaw=parts.flaw)
+    try:
+        return Drafted(parts.rest, run_content_job(parts.content))
+    except InvalidContent as error:
+        return Drafted(parts.rest, flaw=Flaw("content", str(error)))
 
 
 def _render(job: Render) -> bytes:
@@ -100,6 +112,8 @@ def _from_text(job: Compose) -> tuple[RootType, Node]:
     if job.format == "text":
         if job.type == "text":
             return "text", plain.from_delta([{"insert": text}] if text else [])
+        if text.count("\n") >= MAX_PIECES:
+            raise InvalidContent(f"the text has more than {MAX_PIECES} lines")
         document = {"type": "doc", "content": [_paragraph(line) for line in text.split("\n")] if text else []}
     else:
         document = from_html(text) if job.format == "html" else from_markdown(text)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from collab.engine.content.model import MAX_DEPTH
+from collab.engine.content.model import MAX_DEPTH, MAX_PIECES
 from collab.engine.content.rich import safe_url
 from collab.errors import InvalidContent
 
@@ -34,7 +34,9 @@ Json = dict[str, Any]
 
 
 def from_markdown(text: str) -> Json:
-    """The document node for Markdown text. Raises `InvalidContent` when it nests too deeply."""
+    """The document node for Markdown text. Raises `InvalidContent` when it nests too deeply or has too many lines."""
+    if text.count("\n") + text.count("\r") - text.count("\r\n") >= MAX_PIECES:
+        raise InvalidContent(f"the Markdown has more than {MAX_PIECES} lines")
     # Deeper than maxNesting the parser would drop content without a word; our own bound speaks first.
     parser = MarkdownIt("commonmark", {"html": False, "maxNesting": 4 * MAX_DEPTH}).enable(["table", "strikethrough"])
     document: Json = {"type": "doc", "content": []}

@@ -40,6 +40,10 @@ from collab.errors import InvalidContent
 MAX_DEPTH: Final = 200
 """Levels of nodes in one document. Guessed; editors stay below thirty, and Python recurses to a thousand."""
 
+MAX_PIECES: Final = 200_000
+"""Lines of text or Markdown, and elements of HTML, of which one document is made. Guessed: a thick book has 20,000.
+They become four structs each and take up to 17 s (Markdown, measured): within what updates and the engine may."""
+
 Marks: TypeAlias = dict[str, Any]
 
 

@@ -62,6 +62,11 @@ class Access:
             raise Forbidden(_LACKING[needed])
         return role
 
+    def require_somewhere(self, needed: Role) -> None:
+        """`Forbidden` when no pattern grants so much: then there is no document for which `require` would pass."""
+        if not any(role.reaches(needed) for role in self.grants.values()):
+            raise Forbidden("There is no document you may do this with.")
+
 
 Authenticate = Callable[["HTTPConnection", str | None], Awaitable[Access]]
 """The seam: says who is behind a request or WebSocket upgrade, and what they may do.

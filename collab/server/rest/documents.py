@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import structlog
 from fastapi import APIRouter, Query, Request, Response
 
-from collab.engine.port import Compose
 from collab.errors import CloseCode, CollabError, DocumentDeleted, DocumentMissing
 from collab.protocol.names import canonical_name
 from collab.room import Role
 from collab.server.audit import event
 from collab.server.guard import GuardedRoute, TheAccess, TheHub, TheJobs, TheRights
 from collab.server.problems import documented
-from collab.server.rest.schemas import (
-    Document,
-    DocumentChange,
-    DocumentName,
-    DocumentPage,
-    NewDocument,
-    OwnRole,
-)
+from collab.server.rest.drafts import content_of, described, drafted
+from collab.server.rest.schemas import Document, DocumentChange, DocumentName, DocumentPage, OwnRole
 from collab.store.port import Change
 
 if TYPE_CHECKING:
@@ -44,19 +37,25 @@ _CREATED: dict[int | str, dict[str, Any]] = {
     status_code=201,
     responses={**_CREATED, **documented(400, 401, 403, 409, 413, 415, 422, 423, 503)},
     summary="Create a document",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/NewDocument"}}},
+        }
+    },
 )
 async def create_document(
-    new: NewDocument, hub: TheHub, jobs: TheJobs, access: TheAccess, request: Request, response: Response
+    hub: TheHub, jobs: TheJobs, access: TheAccess, request: Request, response: Response
 ) -> Document:
     """Create a document, with content when given: both are committed together or not at all."""
+    access.require_somewhere(Role.WRITE)
+    author = access.identity.subject
+    draft = await drafted(await request.body(), jobs, author)
+    new = described(draft)
     name = canonical_name(new.name)
     access.require(name, Role.WRITE)
-    author = access.identity.subject
-    entry = None
-    if new.content is not None:
-        wanted = new.content
-        job = Compose(wanted.encoded(), wanted.format, wanted.root, wanted.type)
-        entry = hub.next_entry(name, cast("bytes", await jobs.run(name, job)), author)
+    content = content_of(draft, new)
+    entry = None if content is None else hub.next_entry(name, content, author)
     document = await hub.store.documents.create(name, title=new.title, meta=new.meta, entry=entry)
     if entry is not None and hub.holds(name):
         await _tell_room(hub, name, entry.update, author)

@@ -4,15 +4,14 @@ bounded and can be stored anywhere. Nothing here touches a document.
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from fastapi import Path
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from collab.engine.draft import encoded_json
 from collab.engine.port import RootType
-from collab.protocol.json_text import nests_within
 from collab.protocol.names import MAX_NAME_LENGTH
 
 if TYPE_CHECKING:
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 MAX_META_BYTES = 8 * 1024
 MAX_META_DEPTH = 20
-MAX_CONTENT_DEPTH = 200
-"""JSON content nested deeper is refused before it is parsed any further."""
 MAX_ID = 2**53 - 1
 """Numbers above this are not exact in JavaScript."""
 
@@ -34,22 +31,12 @@ def _storable(text: str) -> str:
 
 
 def _meta(meta: dict[str, Any]) -> dict[str, Any]:
-    encoded = _encoded(meta, MAX_META_DEPTH)
+    encoded = encoded_json(meta, MAX_META_DEPTH)
     if len(encoded) > MAX_META_BYTES:
         raise ValueError(f"must not be larger than {MAX_META_BYTES} bytes of JSON")
     if b"\\u0000" in encoded:
         raise ValueError("must not hold NUL characters")
     return meta
-
-
-def _encoded(value: Any, depth: int) -> bytes:
-    try:
-        encoded = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, RecursionError) as error:  # NaN, lone surrogates, or nested past what can be walked
-        raise ValueError("is not JSON that every reader understands") from error
-    if not nests_within(encoded, depth):
-        raise ValueError(f"must not nest deeper than {depth} levels")
-    return encoded
 
 
 Title = Annotated[str, StringConstraints(max_length=300), AfterValidator(_storable)]
@@ -75,25 +62,10 @@ class NewContent(_Strict):
     """What a document starts with."""
 
     format: Literal["json", "text", "html", "markdown"] = Field(description="What `value` is.")
+    # Judged by `collab.engine.draft`; null in every object of this class.
     value: Any = Field(description="A string, except for json: then the JSON itself.")
     root: RootName | None = Field(default=None, description="Name of the shared type to fill.")
     type: RootType | None = Field(default=None, description="Kind of the shared type to fill.")
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.format != "json" and not isinstance(self.value, str):
-            raise ValueError("value must be a string")
-        self.encoded()
-        return self
-
-    def encoded(self) -> bytes:
-        """UTF-8 of the value, as `Compose` wants it."""
-        if self.format == "json":
-            return _encoded(self.value, MAX_CONTENT_DEPTH)
-        try:
-            return str(self.value).encode()
-        except UnicodeEncodeError as error:
-            raise ValueError("value holds half a surrogate pair") from error
 
 
 class NewDocument(_Strict):

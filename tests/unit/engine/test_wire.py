@@ -10,11 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collab.engine.draft import MAX_REST_BYTES
 from collab.engine.port import (
     INTEGRATED,
     Compose,
     Diff,
     Digest,
+    Draft,
+    Drafted,
+    Flaw,
     Fold,
     Folded,
     Integration,
@@ -61,6 +65,9 @@ ANSWERS: list[tuple[Op, int, Answer]] = [
     (Op.DIGEST, 0, Digest(b"hash of 16 bytes", b"vector")),
     (Op.RUN, 2, Folded(b"update", b"vector", (0, 1))),
     (Op.RUN, 0, b"rendered"),
+    (Op.RUN, 1, Drafted(b"{}", b"update")),
+    (Op.RUN, 1, Drafted(b"{}", None, Flaw("content", "too large"))),
+    (Op.RUN, 1, Drafted(b"", None, Flaw("form", "JSON decode error", "17"))),
     (Op.FORGET, 0, None),
 ]
 VALUES = st.recursive(
@@ -101,6 +108,7 @@ def test_an_error_nobody_foresaw_arrives_as_engine_died() -> None:
         Fold((b"a", b"b")),
         Render((b"a",), "html", "root", "xml"),
         Compose(b"text", "json", None, "map"),
+        Draft(b"{}"),
         Revert((b"a",), (b"b", b"c")),
     ],
 )
@@ -163,6 +171,24 @@ def test_an_index_beyond_what_was_asked_is_broken() -> None:
 def test_outcomes_that_mean_nothing_are_broken(count: int, body: list[Any]) -> None:
     with pytest.raises(BrokenAnswer):
         read_answer(Op.INTEGRATE, UPDATES[:count], [1, -1, *body])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [b"{}", None, "form", "x"],
+        ["{}", None, None, "", ""],
+        [b"{}", 7, None, "", ""],
+        [b"{}", None, "another", "x", ""],
+        [b"{}", None, "form", 7, ""],
+        [b"{}", None, "form", "x" * 201, ""],
+        [b"{}", None, "form", "x", "y" * 201],
+        [b" " * (MAX_REST_BYTES + 1), None, None, "", ""],
+    ],
+)
+def test_a_body_taken_apart_otherwise_than_asked_is_broken(body: list[Any]) -> None:
+    with pytest.raises(BrokenAnswer):
+        read_answer(Op.RUN, UPDATES[:1], [1, -1, *body])
 
 
 def test_a_frame_is_cut_out_of_any_pieces() -> None:

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycrdt import Array, Doc, Map, Text, XmlElement, XmlFragment, XmlText
 
-from collab.engine.content import run_content_job
+from collab.engine.content import encoding, run_content_job
+from collab.engine.content.model import MAX_PIECES
 from collab.engine.port import Compose, Format, Render
 from collab.errors import InvalidContent
-from collab.protocol.yjs import EMPTY_UPDATE, scan_update
+from collab.protocol.yjs import EMPTY_UPDATE, Bounds, scan_update
 from tests.unit.engine.content.trees import any_text, compose, deltas, documents, normal, rendered, shown, values
 
 
@@ -243,3 +244,18 @@ def test_l7_a_row_that_is_no_update_is_left_out_and_the_rest_is_rendered() -> No
     assert run_content_job(Render((update, b"\xff" * 40), "text")) == b"kept"
     with pytest.raises(InvalidContent):
         composed(b"\xff" * 40, "update")
+
+
+@pytest.mark.parametrize(
+    ("form", "piece"), [("html", "<li>"), ("html", "<br>"), ("markdown", "-\n"), ("markdown", "-\r"), ("text", "\n")]
+)
+def test_e11_what_is_made_of_very_many_pieces_is_refused_before_it_is_taken_apart(form: Format, piece: str) -> None:
+    with pytest.raises(InvalidContent, match=f"more than {MAX_PIECES}"):
+        composed(piece * (MAX_PIECES + 1), form)
+
+
+def test_e11_content_is_refused_as_soon_as_no_update_could_hold_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding, "DEFAULT_BOUNDS", Bounds(max_structs=10))
+    assert rendered(composed(json.dumps([0] * 10), "json")) == [0] * 10
+    with pytest.raises(InvalidContent, match="too large"):
+        composed(json.dumps([0] * 11), "json")
