@@ -1,9 +1,8 @@
-"""Addresses that knock too often: upgrade requests that were refused for want of an identity or a right, per minute.
+"""Addresses that knock too often: how many of an address were refused for want of an identity or a right, per minute.
 
-uvicorn's own limit does not cover upgrade requests. Only refusals count, so an office behind one address may come back
-all at once; requests under way are bounded by the node's sessions. Where this node was too slow to say who somebody is,
-nobody was refused. Pure: the time is passed in. The WebSocket endpoint
-asks before it looks at a token, and tells what became of it.
+Only refusals count, so an office behind one address may come back all at once; requests under way are bounded by the
+node's sessions. Where this node was too slow to say who somebody is, nobody was refused. Pure: the time is passed in.
+`collab.server.refusals` asks.
 """
 
 from __future__ import annotations

@@ -17,11 +17,12 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 
-from collab.errors import Forbidden
+from collab.errors import Forbidden, Unauthenticated
 from collab.protocol.names import canonical_name
 from collab.room import Role
 from collab.server import problems
 from collab.server.auth import Access
+from collab.server.refusals import Refusals
 from collab.server.rights import Rights, is_nobody
 
 if TYPE_CHECKING:
@@ -67,11 +68,14 @@ class Rest:
     """Seconds a token is good for at most; None where `authenticate` does not tell."""
     rights: Rights = field(init=False)
     """Who is asking, and what they may: what `authenticate` says is a part of that."""
+    refusals: Refusals = field(init=False)
+    """How often whom could not say who they are, here or at the WebSocket endpoint."""
 
     def __post_init__(self) -> None:
         """Both ways in ask the same."""
         rights = Rights(self.hub, self.authenticate, token_in_url=self.token_in_url)
         object.__setattr__(self, "rights", rights)
+        object.__setattr__(self, "refusals", Refusals.of(self.hub))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,8 @@ class BodyLimits:
 class GuardedRoute(APIRoute):
     """A route nobody passes unasked: origin, name, identity, role and media type are checked before any body is read.
 
+    An address that was refused too often for want of an identity is asked nothing: 429 (SPEC C6).
+
     A route with `{name}` in its path needs the role for that document which `needed_role` says. A route without it, and
     not in `OF_EVERYTHING`, checks the role itself.
     """
@@ -98,8 +104,7 @@ class GuardedRoute(APIRoute):
         """FastAPI's handler behind the checks."""
         handle = super().get_route_handler()
 
-        async def guarded(request: Request) -> Response:
-            rest: Rest = request.app.state.rest
+        async def admitted(request: Request, rest: Rest) -> Response:
             changes = request.method not in SAFE_METHODS
             if changes and not _may_ask(request, rest.origins):
                 raise Forbidden("Pages of this origin may not change anything here.")
@@ -116,6 +121,16 @@ class GuardedRoute(APIRoute):
                 _check_media_type(request)
             request.state.access = access
             return await handle(request)
+
+        async def guarded(request: Request) -> Response:
+            rest: Rest = request.app.state.rest
+            if (away := rest.refusals.answer(request.scope)) is not None:
+                return away
+            try:
+                return await admitted(request, rest)
+            except Unauthenticated:
+                rest.refusals.note(request.scope)
+                raise
 
         return guarded
 

@@ -30,6 +30,11 @@ RETRY_AFTER_S = 2
 MAX_FAULTS = 20
 """Faults of one request that are listed; the rest would only repeat them."""
 
+_REFUSED_TOO_OFTEN: dict[str, Any] = {
+    "description": "This address was refused too often, here or over WebSocket; whoever it is, nothing was looked at.",
+    "headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to stay away."}},
+}
+
 log = structlog.get_logger("collab.rest")
 
 # The first class that fits wins, so the special ones stand before their bases.
@@ -91,9 +96,12 @@ def phrase(status: int) -> str:
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI responses for ``statuses``."""
+    """OpenAPI responses for ``statuses``, and for what everybody may be answered where they may be answered 401."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": phrase(status), "content": content} for status in statuses}
+    told: dict[int | str, dict[str, Any]] = {
+        status: {"description": phrase(status), "content": content} for status in statuses
+    }
+    return {**told, **({429: {**_REFUSED_TOO_OFTEN, "content": content}} if 401 in statuses else {})}
 
 
 def problem(

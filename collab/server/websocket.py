@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -23,7 +22,6 @@ from collab.node.connections import ANONYMOUS
 from collab.node.outbox import Outbox
 from collab.protocol.names import canonical_name
 from collab.room import Session
-from collab.server.addresses import Addresses, client_address
 from collab.server.admission import Admission
 from collab.server.allowance import COST, Allowance, Rates
 from collab.server.asgi import AsgiConnection
@@ -32,6 +30,7 @@ from collab.server.auth import select_subprotocol
 from collab.server.direct import EXTENSION
 from collab.server.hosts import Hosts
 from collab.server.problems import problem
+from collab.server.refusals import Refusals
 from collab.server.rights import Rights, is_nobody
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ class EndpointLimits:
     authentication_s: float = 5.0
     """Seconds `authenticate` may take, whatever the client sends meanwhile."""
     refusals_per_minute: int = 50
-    """Of one address; see `collab.server.addresses`."""
+    """Of one address, those over REST included; see `collab.server.refusals`."""
     token_in_url: bool = True
     """Whether a link may stand in the address; a ticket always may."""
     proxies: Container[str] = frozenset()
@@ -83,7 +82,8 @@ class YjsEndpoint:
         self._origins = origins
         self._hosts = hosts or Hosts()
         self._limits = limits
-        self._addresses = Addresses(per_minute=limits.refusals_per_minute)
+        self._refusals = Refusals.of(hub)
+        self._refusals.bound(limits.refusals_per_minute, limits.proxies)
         self._newcomers = 0
         """Upgrade requests nobody has decided about yet."""
         self._numbers = itertools.count(1)
@@ -124,12 +124,7 @@ class YjsEndpoint:
         if not self._hub.connections.has_room_for(self._newcomers):
             self._hub.counters.limits.add("sessions")
             return problem(503, "overloaded", "This node has all the sessions it may.", headers={"Retry-After": "2"})
-        wait = self._addresses.wait(client_address(scope, self._limits.proxies), asyncio.get_running_loop().time())
-        if wait:
-            self._hub.counters.limits.add("refusals")
-            headers = {"Retry-After": str(math.ceil(wait))}
-            return problem(429, "too_many_refusals", "This address was refused too often.", headers=headers)
-        return None
+        return self._refusals.answer(scope)
 
     async def _admit(self, scope: Scope) -> tuple[str, Access, Standing] | CollabError:
         try:
@@ -139,14 +134,9 @@ class YjsEndpoint:
                 raise Forbidden("no access")
         except CollabError as error:
             if isinstance(error, RemoteError):  # anything else is no fault of theirs
-                self._note_refused(client_address(scope, self._limits.proxies))
+                self._refusals.note(scope)
             return error
         return document, access, standing
-
-    def _note_refused(self, address: str | None) -> None:
-        if self._addresses.refused(address, asyncio.get_running_loop().time()):
-            # Should it be a proxy's, COLLAB_TRUSTED_PROXIES lacks it, and everybody behind it is one address.
-            log.warning("address_refused_too_often", address=address)
 
     async def _identify(self, scope: Scope, document: str) -> tuple[Access, Standing]:
         """Who it is and what they may, within a time that nothing the client sends makes longer (faults matrix A09)."""

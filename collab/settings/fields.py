@@ -182,8 +182,8 @@ class Settings(BaseSettings):
     max_refusals_per_address: int = Field(
         default=50,
         ge=0,
-        description="WebSocket upgrades of one address that may be refused in a minute, for want of a token or a role, "
-        "before it is answered 429. 0: any number.",
+        description="So often one address may be refused in a minute, over REST for want of an identity and over "
+        "WebSocket for want of one or of a role, before all it asks is answered 429 unseen. 0: any number.",
     )
     messages_per_s: float = Field(
         default=200.0,

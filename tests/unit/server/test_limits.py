@@ -304,7 +304,7 @@ async def test_a19_a_forwarded_address_of_anybody_else_changes_nothing(direct: b
             assert await client.close_code() == 4401
         status, _ = await server.upgrade("/yjs/d", "X-Forwarded-For: 192.0.2.99")
         assert status == 429
-        addresses = server.node.endpoint._addresses
+        addresses = server.node.endpoint._refusals._addresses
         now = asyncio.get_running_loop().time()
         assert [addresses.wait(f"192.0.2.{number}", now) for number in range(3)] == [0, 0, 0]
 
