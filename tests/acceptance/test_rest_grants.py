@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from collab.server.audit import Action
 from tests.support.live import PATIENCE_SECONDS, LiveNode, bearer, live_nodes, token
 
 ADMIN = bearer("ann", documents={"d": "admin"})
@@ -190,7 +192,7 @@ async def test_e15_sharing_and_unsharing_at_once_ends_in_one_of_both(node: LiveN
     assert (await node.ask("get", "/v1/documents/d", bearer("ben"))).status_code == (200 if held else 403)
 
 
-async def test_the_log_says_who_did_what_before_the_answer_does(node: LiveNode) -> None:
+async def test_g13_the_log_says_who_did_what_before_the_answer_does(node: LiveNode) -> None:
     await node.ask("put", path("ben"), ADMIN, json={"role": "write"})
     await node.ask("delete", path("ben"), ADMIN)
     made = (await node.ask("post", "/v1/documents/d/links", ADMIN, json={"role": "read"})).json()
@@ -207,12 +209,48 @@ async def test_the_log_says_who_did_what_before_the_answer_does(node: LiveNode) 
         ("link.create", {"link": made["id"], "role": "read"}),
         ("link.revoke", {"link": made["id"]}),
         ("ticket.create", {"role": "read"}),
+        ("snapshot.create", {"snapshot": snapshot}),
         ("document.restore", {"snapshot": snapshot}),
         ("document.delete", {}),
     ]
     answer = await node.ask("get", "/v1/audit")
     assert made["secret"] not in answer.text
     assert ticket["ticket"] not in answer.text
+
+
+async def test_b21_a_writer_who_leaves_nothing_is_known_afterwards(node: LiveNode) -> None:
+    vandal = bearer("eve", documents={"d": "write"})
+    taken = [(await node.ask("post", "/v1/documents/d/snapshots", ADMIN)).json()["id"] for _ in range(2)]
+    for snapshot in taken:
+        assert (await node.ask("delete", f"/v1/documents/d/snapshots/{snapshot}", vandal)).status_code == 204
+    assert (await node.ask("delete", f"/v1/documents/d/snapshots/{taken[0]}", vandal)).status_code == 404
+    for change in ({"title": "theirs now"}, {"meta": {"owner": "eve"}, "title": "x"}, {}):
+        assert (await node.ask("patch", "/v1/documents/d", vandal, json=change)).status_code == 200
+    for final in ("false", "true"):
+        kicked = await node.ask("delete", "/v1/documents/d/presence", vandal, params={"subject": "ann", "final": final})
+        assert kicked.status_code == 204
+    found = await entries(node, document="d", actor="eve")
+    assert [(one["action"], one["detail"]) for one in reversed(found)] == [
+        ("snapshot.delete", {"snapshot": taken[0]}),
+        ("snapshot.delete", {"snapshot": taken[1]}),
+        ("document.change", {"fields": ["title"]}),
+        ("document.change", {"fields": ["meta", "title"]}),
+        ("session.close", {"subject": "ann", "final": False}),
+        ("session.close", {"subject": "ann", "final": True}),
+    ]
+    assert "theirs" not in (await node.ask("get", "/v1/audit")).text
+
+
+async def test_g13_who_sends_somebody_away_everywhere_is_known(node: LiveNode) -> None:
+    await node.ask("delete", "/v1/presence", bearer("root", access="write"), params={"subject": "ann"})
+    (kicked,) = [one for one in await entries(node) if one["action"] == "session.close"]
+    assert (kicked["actor"], kicked["document"], kicked["detail"]) == ("root", None, {"subject": "ann", "final": False})
+
+
+async def test_g13_every_action_is_named_where_the_log_is_described(node: LiveNode) -> None:
+    schema = (await node.ask("get", "/openapi.json")).json()
+    described = schema["components"]["schemas"]["AuditEntry"]["properties"]["action"]["description"]
+    assert set(re.findall(r"\w+\.\w+", described)) == set(get_args(Action))
 
 
 async def test_the_log_says_who_opened_and_exported_soon_after(node: LiveNode) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 from fastapi import Path
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
+from collab.server.audit import Action
 from collab.server.rest.schemas import MAX_ID
 from collab.store.access_port import MAX_SUBJECT_CHARS
 
@@ -177,7 +178,7 @@ class AuditEntry(BaseModel):
     """Something somebody did."""
 
     id: int
-    action: str = Field(examples=["grant.put"])
+    action: str = Field(description=f"One of {', '.join(get_args(Action))}.", examples=["grant.put"])
     at: datetime
     actor: str | None = Field(description="Subject; null when nobody knows.")
     actor_kind: str | None = Field(description="`link`: somebody who came by a link and is not known otherwise.")

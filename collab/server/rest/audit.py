@@ -1,4 +1,4 @@
-"""The audit route: who opened, shared, exported, deleted, restored."""
+"""The audit route: who opened, shared, exported, changed, deleted, restored, and sent whom away."""
 
 from __future__ import annotations
 

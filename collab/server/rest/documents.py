@@ -102,9 +102,12 @@ async def get_role(name: DocumentName, access: TheAccess, rights: TheRights) -> 
 @router.patch(
     "/{name}", responses=documented(400, 401, 403, 404, 410, 413, 415, 422, 503), summary="Change title or meta"
 )
-async def change_document(name: DocumentName, change: DocumentChange, hub: TheHub) -> Document:
+async def change_document(name: DocumentName, change: DocumentChange, hub: TheHub, access: TheAccess) -> Document:
     """Change what is said about a document; a field left out stays as it is."""
-    return Document.of(await hub.store.documents.change(name, Change(change.title, change.meta)))
+    document = await hub.store.documents.change(name, Change(change.title, change.meta))
+    if fields := sorted(change.model_dump(exclude_none=True)):
+        await hub.audit.append(event("document.change", access, name, fields=fields))
+    return Document.of(document)
 
 
 @router.delete("/{name}", status_code=204, responses=documented(400, 401, 403, 404, 422, 503), summary="Delete")

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 
 from collab.errors import CloseCode
 from collab.room import Role
+from collab.server.audit import event
 from collab.server.guard import GuardedRoute, TheAccess, TheHub
 from collab.server.problems import documented
 from collab.server.rest.schemas import DocumentName, Presence, Present
@@ -41,9 +42,12 @@ async def get_presence(name: DocumentName, hub: TheHub) -> Presence:
     responses=documented(400, 401, 403, 404, 422, 503),
     summary="Send a user out of a document",
 )
-async def remove_from_document(name: DocumentName, hub: TheHub, subject: Subject, final: Final = False) -> None:
+async def remove_from_document(
+    name: DocumentName, hub: TheHub, access: TheAccess, subject: Subject, final: Final = False
+) -> None:
     """Close a user's sessions in one document, on every node. Nothing happens when there are none."""
     hub.close_user(subject, _code(final), document=name)
+    await hub.audit.append(event("session.close", access, name, subject=subject, final=final))
 
 
 @router.delete(
@@ -53,6 +57,7 @@ async def remove_everywhere(hub: TheHub, access: TheAccess, subject: Subject, fi
     """Close all of a user's sessions, on every node. Needs the role write for every document (`*`)."""
     access.require("*", Role.WRITE)
     hub.close_user(subject, _code(final))
+    await hub.audit.append(event("session.close", access, subject=subject, final=final))
 
 
 def _code(final: bool) -> CloseCode:

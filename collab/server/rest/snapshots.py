@@ -45,6 +45,7 @@ async def create_snapshot(
         label=new.label if new else None,
         author=access.identity.subject,
     )
+    await hub.audit.append(event("snapshot.create", access, name, snapshot=snapshot.id))
     response.headers["Location"] = f"{request.scope.get('root_path', '')}/v1/documents/{name}/snapshots/{snapshot.id}"
     return Snapshot.of(snapshot)
 
@@ -122,6 +123,7 @@ async def restore_snapshot(
 @router.delete(
     "/{snapshot}", status_code=204, responses=documented(400, 401, 403, 404, 410, 422, 503), summary="Delete a snapshot"
 )
-async def delete_snapshot(name: DocumentName, snapshot: SnapshotId, hub: TheHub) -> None:
+async def delete_snapshot(name: DocumentName, snapshot: SnapshotId, hub: TheHub, access: TheAccess) -> None:
     """Delete one snapshot; the document stays as it is."""
     await hub.store.snapshots.delete(name, snapshot)
+    await hub.audit.append(event("snapshot.delete", access, name, snapshot=snapshot))
