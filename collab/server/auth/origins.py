@@ -18,17 +18,20 @@ class Origins:
 
     allowed: frozenset[str] = field(default_factory=frozenset)
     """Exact origins in lower case, or "*"."""
+    https_only: bool = False
+    """Browsers reach this server over TLS: a page of the same host over plain HTTP is anybody's on the way."""
 
     @classmethod
     def of(cls, settings: Settings) -> Origins:
-        """The allowed origins and that of the public URL."""
+        """The allowed origins and that of the public URL, which says whether browsers come over TLS."""
         public = {origin_of(settings.public_url)} if settings.public_url else set()
-        return cls(frozenset(settings.allowed_origins) | public)
+        return cls(frozenset(settings.allowed_origins) | public, https_only=settings.is_https)
 
     def allows(self, request: HTTPConnection) -> bool:
         """Whether the page behind ``request`` may: it is allowed by name, or of the same origin as this server.
 
-        Behind a proxy that ends TLS this server sees plain HTTP, so there the page's `https` counts as the same.
+        Behind a proxy that ends TLS this server sees plain HTTP, so there the page's `https` counts as the same, and
+        only that where `https_only` says so: the scheme of a request is that of its last hop.
         """
         sent = request.headers.getlist("origin")
         if not sent:
@@ -39,7 +42,8 @@ class Origins:
         if origin in self.allowed or "*" in self.allowed:
             return True
         scheme, _, host = origin.partition("://")
-        schemes = {"https"} if request.scope.get("scheme") in {"https", "wss"} else {"http", "https"}
+        over_tls = self.https_only or request.scope.get("scheme") in {"https", "wss"}
+        schemes = {"https"} if over_tls else {"http", "https"}
         return scheme in schemes and host != "" and host == request.headers.get("host", "").lower()
 
 

@@ -42,6 +42,22 @@ def test_over_tls_a_plain_page_of_the_same_host_is_another_origin() -> None:
     assert not Origins().allows(connection(headers, scheme="wss"))
 
 
+@pytest.mark.parametrize("scheme", ["http", "ws", "https", "wss"])
+def test_a01_with_a_public_url_over_tls_a_plain_page_of_the_same_host_is_another_origin(scheme: str) -> None:
+    """Whatever the last hop speaks: the proxy that ends TLS speaks plain HTTP to this server."""
+    for url, over_tls in (("https://collab.test", True), ("https://Collab.TEST/editor", True), ("http://x", False)):
+        origins = Origins.of(Settings(public_url=url))
+        for host in ("collab.test", "inner:8000"):
+            plain = connection({"Origin": f"http://{host}", "Host": host}, scheme=scheme)
+            assert origins.allows(plain) == (not over_tls and scheme in {"http", "ws"})
+            assert origins.allows(connection({"Origin": f"https://{host}", "Host": host}, scheme=scheme))
+
+
+def test_a01_a_plain_origin_that_is_named_is_let_in_all_the_same() -> None:
+    origins = Origins.of(Settings(public_url="https://collab.test", allowed_origins=("http://localhost:5173",)))
+    assert origins.allows(connection({"Origin": "http://localhost:5173", "Host": "collab.test"}))
+
+
 def test_a_program_sends_no_origin() -> None:
     assert Origins().allows(connection({"Host": "collab.test"}))
 
