@@ -156,8 +156,7 @@ class AccessWatch:
 
     async def changed(self) -> None:
         """Something was changed from here and is committed: act on it now, and let the other nodes."""
-        with suppress(CollabError):  # then the next look finds it
-            await self.look()
+        await self._look_or_say_why_not()  # then the next look finds it
         self._tell(AccessChanged(self._epoch or 0))
 
     def hear(self, wish: AccessChanged) -> None:
@@ -221,14 +220,20 @@ class AccessWatch:
                 async with asyncio.timeout(self._every):
                     await self._told.wait()
             self._told.clear()
-            try:
-                await self.look()
-            except CollabError as error:
-                if not self._failing:
-                    log.warning("access_not_watched", error=str(error))
-                self._failing = True
-            else:
-                self._failing = False
+            await self._look_or_say_why_not()
+
+    async def _look_or_say_why_not(self) -> None:
+        try:
+            await self.look()
+        except CollabError as error:
+            if not self._failing:
+                log.warning("access_not_watched", error=str(error))
+            self._failing = True
+        except Exception:
+            log.exception("access_not_watched")
+            self._failing = True
+        else:
+            self._failing = False
 
     async def _examine_for_ever(self) -> None:
         while True:
@@ -237,13 +242,22 @@ class AccessWatch:
             some = tuple(islice(self._pending, AT_ONCE))
             for one in some:
                 del self._pending[one]
-            done = await asyncio.gather(*(one.examine() for one in some))
+            done = await asyncio.gather(*map(_examined, some))
             again = [one for one, found_out in zip(some, done, strict=True) if not found_out]
             self._pending.update((one, None) for one in again if self._live.get(one.session) is one)
             if again:
                 await asyncio.sleep(RETRY_S)
             if self._pending:
                 self._due.set()
+
+
+async def _examined(one: Concerned) -> bool:
+    """`Concerned.examine`; what it should not raise must not end the looking at everybody else."""
+    try:
+        return await one.examine()
+    except Exception:
+        log.exception("access_not_examined", document=one.document, session=one.session.id)
+        return False
 
 
 def _revoked_by(change: AccessChange) -> tuple[RevocationKind, str] | None:

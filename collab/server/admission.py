@@ -115,13 +115,12 @@ class Admission:
         access = self._access
         try:
             standing = await self._rights.standing(access, self.document)
+            if access is self._access:  # else a new token has been judged meanwhile
+                self._take(standing)
         except Unavailable:
             return False
         except Exception as error:
             self._close(error)
-            return True
-        if access is self._access:  # else a new token has been judged meanwhile
-            self._take(standing)
         return True
 
     def _take(self, standing: Standing) -> None:

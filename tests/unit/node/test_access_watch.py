@@ -177,6 +177,64 @@ async def test_until_the_revocations_are_known_nobody_is_believed() -> None:
     await world.watch.close()
 
 
+def failing_once(monkeypatch: pytest.MonkeyPatch, where: Any, name: str) -> list[RuntimeError]:
+    """Have a method raise what is no error of ours at its first call; what it has raised."""
+    raised: list[RuntimeError] = []
+    right = getattr(where, name)
+
+    async def fails(*args: Any, **more: Any) -> Any:
+        if not raised:
+            raised.append(RuntimeError("a mistake of the driver"))
+            raise raised[0]
+        return await right(*args, **more)
+
+    monkeypatch.setattr(where, name, fails)
+    return raised
+
+
+async def test_g6_a_fault_while_looking_is_logged_and_the_next_look_finds_what_changed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised = failing_once(monkeypatch, world.store.access_changes, "after")
+    ann = Somebody("ann")
+    world.add(ann)
+    await world.store.grants.put("d", "ann", "write", by="root")
+    with capture_logs() as lines:
+        world.watch.hear(AccessChanged(1))
+        while not lines:
+            await asyncio.sleep(0)
+        world.watch.hear(AccessChanged(1))
+        await ann.done.wait()
+    assert [(line["event"], line["exc_info"]) for line in lines if "exc_info" in line] == [("access_not_watched", True)]
+    assert (len(raised), ann.examined) == (1, 1)
+
+
+async def test_g6_a_change_that_was_made_is_answered_and_told_although_the_look_fails(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing_once(monkeypatch, world.store.access_changes, "after")
+    with capture_logs() as lines:
+        await world.watch.changed()
+    assert [line["event"] for line in lines] == ["access_not_watched"]
+    assert len(world.told) == 1
+
+
+async def test_g6_a_fault_while_one_session_is_looked_at_is_logged_and_stops_nobody(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann, ben, cleo = Somebody("ann"), Somebody("ben"), Somebody("cleo")
+    failing_once(monkeypatch, ann, "examine")
+    world.add(ann, ben, cleo)
+    with capture_logs() as lines:
+        world.watch.note(ann, ben)
+        for one in (ben, ann):
+            await one.done.wait()
+        world.watch.note(cleo)
+        await cleo.done.wait()
+    assert [(line["event"], line["session"]) for line in lines] == [("access_not_examined", "ann")]
+    assert (ann.examined, ben.examined) == (1, 1)
+
+
 async def test_a_token_goes_to_the_session_it_was_sent_in(world: World) -> None:
     ann = Somebody("ann")
     world.add(ann)
