@@ -36,6 +36,7 @@ from collab.server.hosts import Hosts
 from collab.server.http import api
 from collab.server.metrics import Metrics
 from collab.server.page import page_routes
+from collab.server.refusals import Refusals
 from collab.server.rest.revocations import AHEAD
 from collab.server.websocket import EndpointLimits, YjsEndpoint
 from collab.settings import Settings
@@ -95,20 +96,26 @@ class Collab:
         """What `drain` brought."""
         self._authenticate = authenticate or authenticator(settings)
         authenticate, origins = contained(self._authenticate), Origins.of(settings)
+        refusals = Refusals(
+            self.hub.counters,
+            per_minute=settings.max_refusals_per_address,
+            proxies=trusted_hosts(settings.trusted_proxies),
+        )
         self.endpoint = YjsEndpoint(
-            self.hub, authenticate, origins, _endpoint_limits(settings), hosts=Hosts.of(settings)
+            self.hub, authenticate, origins, _endpoint_limits(settings), refusals, hosts=Hosts.of(settings)
         )
         """What ``app`` serves below /yjs; `collab serve` calls it without the layers around it."""
         metrics = Metrics(self.hub.counters, refresh=self._refresh_gauges) if settings.metrics else None
         self._health = Health(self.store, draining=lambda: self.hub.draining, clock=time.monotonic, metrics=metrics)
-        self.app = self._application(authenticate, origins)
+        self.app = self._application(authenticate, origins, refusals)
 
-    def _application(self, authenticate: Authenticate, origins: Origins) -> FastAPI:
+    def _application(self, authenticate: Authenticate, origins: Origins, refusals: Refusals) -> FastAPI:
         settings = self.settings
         rest = Rest(
             self.hub,
             authenticate,
             origins,
+            refusals,
             token_in_url=settings.token_in_url,
             max_token_lifetime_s=self._max_token_lifetime_s,
         )
@@ -213,8 +220,6 @@ def _endpoint_limits(settings: Settings) -> EndpointLimits:
         ),
         authentication_s=settings.authentication_s,
         token_in_url=settings.token_in_url,
-        refusals_per_minute=settings.max_refusals_per_address,
-        proxies=trusted_hosts(settings.trusted_proxies),
     )
 
 

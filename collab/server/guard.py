@@ -62,20 +62,19 @@ class Rest:
     hub: Hub
     authenticate: Authenticate
     origins: Origins
+    refusals: Refusals
+    """How often who could not say who they are, here or at the WebSocket endpoint."""
     token_in_url: bool = True
     """Whether a link may stand in the address."""
     max_token_lifetime_s: float | None = None
     """Seconds a token is good for at most; None where `authenticate` does not tell."""
     rights: Rights = field(init=False)
     """Who is asking, and what they may: what `authenticate` says is a part of that."""
-    refusals: Refusals = field(init=False)
-    """How often whom could not say who they are, here or at the WebSocket endpoint."""
 
     def __post_init__(self) -> None:
         """Both ways in ask the same."""
         rights = Rights(self.hub, self.authenticate, token_in_url=self.token_in_url)
         object.__setattr__(self, "rights", rights)
-        object.__setattr__(self, "refusals", Refusals.of(self.hub))
 
 
 @dataclass(frozen=True, slots=True)

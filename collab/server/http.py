@@ -29,7 +29,8 @@ _DESCRIPTION = """Documents that are edited together, their content and their sn
 
 Every write answers after it is committed. Reads show what is committed, so every node answers the same. Errors are
 `application/problem+json` (RFC 9457); `code` tells them apart. With `auth=jwt`, send the token as
-`Authorization: Bearer`; reading needs the role read for the document, changing the role write.
+`Authorization: Bearer`; reading needs the role read for the document, changing the role write, grants, links and the
+audit log the role admin, and revocations admin of every document (`*`).
 """
 _TAGS = [
     {"name": "documents", "description": "Create, find, describe and delete documents."},

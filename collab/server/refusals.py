@@ -1,7 +1,7 @@
 """The refusals of one node, counted by address whichever way somebody knocked: REST and WebSocket have one budget.
 
-Both ask before anything that was shown is looked at, and tell when somebody could not say who they are. They find the
-same budget by the node's hub. How it is kept is in `collab.server.addresses`.
+Both ask before anything that was shown is looked at, and tell when somebody could not say who they are. How the budget
+is kept is in `collab.server.addresses`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import math
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 import structlog
 
@@ -22,28 +21,24 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import Scope
 
-    from collab.node import Hub
     from collab.node.counters import Counters
+
+PER_MINUTE = 50
+"""Of one address, unless settings say otherwise."""
 
 log = structlog.get_logger(__name__)
 
 
 class Refusals:
-    """Of one node. Counts nothing until `bound` says how many there may be. Call it within an event loop."""
+    """Of one node. Call it within an event loop."""
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(
+        self, counters: Counters, *, per_minute: int = PER_MINUTE, proxies: Container[str] = frozenset()
+    ) -> None:
+        """``per_minute`` there may be of one address; 0: any number. ``proxies`` are as in `client_address`."""
         self._counters = counters
-        self._addresses = Addresses(per_minute=0)
-        self._proxies: Container[str] = frozenset()
-
-    @classmethod
-    def of(cls, hub: Hub) -> Refusals:
-        """Those of the node of ``hub``."""
-        return _OF_NODES.setdefault(hub, cls(hub.counters))
-
-    def bound(self, per_minute: int, proxies: Container[str]) -> None:
-        """So many there may be of one address; 0: any number. ``proxies`` are as in `client_address`."""
-        self._addresses, self._proxies = Addresses(per_minute=per_minute), proxies
+        self._addresses = Addresses(per_minute=per_minute)
+        self._proxies = proxies
 
     def answer(self, scope: Scope) -> Response | None:
         """What to answer a request whose address was refused too often, or None."""
@@ -60,6 +55,3 @@ class Refusals:
         if self._addresses.refused(address, asyncio.get_running_loop().time()):
             # Should it be a proxy's, COLLAB_TRUSTED_PROXIES lacks it, and everybody behind it is one address.
             log.warning("address_refused_too_often", address=address)
-
-
-_OF_NODES: WeakKeyDictionary[Hub, Refusals] = WeakKeyDictionary()

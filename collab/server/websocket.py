@@ -34,7 +34,6 @@ from collab.server.refusals import Refusals
 from collab.server.rights import Rights, is_nobody
 
 if TYPE_CHECKING:
-    from collections.abc import Container
     from contextlib import AbstractContextManager
 
     from starlette.responses import Response
@@ -57,12 +56,8 @@ class EndpointLimits:
     rates: Rates = field(default_factory=Rates)
     authentication_s: float = 5.0
     """Seconds `authenticate` may take, whatever the client sends meanwhile."""
-    refusals_per_minute: int = 50
-    """Of one address, those over REST included; see `collab.server.refusals`."""
     token_in_url: bool = True
     """Whether a link may stand in the address; a ticket always may."""
-    proxies: Container[str] = frozenset()
-    """Addresses of proxies whose `X-Forwarded-For` the server believes."""
 
 
 class YjsEndpoint:
@@ -74,16 +69,17 @@ class YjsEndpoint:
         authenticate: Authenticate,
         origins: Origins,
         limits: EndpointLimits,
+        refusals: Refusals,
         *,
         hosts: Hosts | None = None,
     ) -> None:
+        """``refusals`` are those of the node, which REST asks as well."""
         self._hub = hub
         self._rights = Rights(hub, authenticate, token_in_url=limits.token_in_url)
         self._origins = origins
         self._hosts = hosts or Hosts()
         self._limits = limits
-        self._refusals = Refusals.of(hub)
-        self._refusals.bound(limits.refusals_per_minute, limits.proxies)
+        self._refusals = refusals
         self._newcomers = 0
         """Upgrade requests nobody has decided about yet."""
         self._numbers = itertools.count(1)

@@ -19,6 +19,7 @@ from collab.node import Hub
 from collab.server.auth import Authenticate, JwtAccess, Origins, open_access
 from collab.server.guard import BodyLimits, Rest
 from collab.server.http import api
+from collab.server.refusals import Refusals
 from collab.store import MemoryStore
 
 SECRET = "k3Zp0s9QwX7vB2nM5cR8tY1uI4oL6aD_"
@@ -85,7 +86,11 @@ async def make_world() -> AsyncIterator[MakeWorld]:
         ) -> World:
             store, engine = MemoryStore(clock=Clock()), engine or InlineEngine()
             hub = Hub(node="n", epoch=1, engine=engine, store=store, bus=alone())
-            app = api(Rest(hub, authenticate, origins or Origins()), version="0", limits=limits)
+            app = api(
+                Rest(hub, authenticate, origins or Origins(), Refusals(hub.counters, per_minute=0)),
+                version="0",
+                limits=limits,
+            )
             await engine.start()
             hub.start()
             stack.push_async_callback(engine.close)

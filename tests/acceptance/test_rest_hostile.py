@@ -20,6 +20,7 @@ from collab.node import Hub
 from collab.server.auth import Origins, open_access
 from collab.server.guard import BodyLimits, Rest
 from collab.server.http import api
+from collab.server.refusals import Refusals
 from collab.store import MemoryStore
 
 FORMATS = ["update", "json", "text", "html", "markdown"]
@@ -89,7 +90,7 @@ class Node:
         self.engine = InlineEngine()
         self.hub = Hub(node="n", epoch=1, engine=self.engine, store=MemoryStore(), bus=alone())
         self.hub.start()
-        rest = Rest(self.hub, open_access, Origins())
+        rest = Rest(self.hub, open_access, Origins(), Refusals(self.hub.counters))
         app = api(rest, version="0", limits=BodyLimits(usual=100_000, content=200_000))
         transport = httpx.ASGITransport(app, raise_app_exceptions=True)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://collab.test")

@@ -21,6 +21,7 @@ from collab.room.session import Role
 from collab.server.auth import JwtAccess, Origins
 from collab.server.guard import Rest
 from collab.server.http import api
+from collab.server.refusals import Refusals
 from collab.store import MemoryStore
 from tests.attacks.conftest import Ground
 from tests.attacks.routes import Route, routes
@@ -147,7 +148,9 @@ async def test_e06_a_refusal_costs_the_same_because_no_document_is_looked_for(ro
         assert hasattr(store, port)
     hub = Hub(node="n", epoch=1, engine=InlineEngine(), store=store, bus=alone())
     store.documents = store.log = store.snapshots = _Untouchable()  # type: ignore[assignment, misc]
-    transport = httpx.ASGITransport(api(Rest(hub, JwtAccess(KEY), Origins()), version="0"))
+    transport = httpx.ASGITransport(
+        api(Rest(hub, JwtAccess(KEY), Origins(), Refusals(hub.counters, per_minute=0)), version="0")
+    )
     async with httpx.AsyncClient(transport=transport, base_url="http://collab.test") as client:
         asked = route.request("d")
         asked["headers"] = {**asked.get("headers", {}), **bearer(documents={"e": "admin"})}

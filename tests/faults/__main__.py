@@ -23,7 +23,7 @@ NOT_HERE = {
     "F39": "no row: tests/contract/test_store_schema.py migrates under an old version that writes",
     "F40": "no row yet: it needs a memory limit for the whole node",
     "F42": "no row: tests/unit/server/auth/test_jwks.py has the outage of keys; no mail or models are asked",
-    "F43": "backups are PostgreSQL's own; there is no row for them yet",
+    "F43": "no row: tests/acceptance/test_deploy_backup.py takes backups while people write, and restores them",
     "F46": "there are no AI peers yet",
     "F48": "eight hours; no row yet",
     "F50": "needs a second version of pycrdt",

@@ -28,6 +28,7 @@ from collab.server.auth import Authenticate, JwtAccess, Origins
 from collab.server.direct import EXTENSION
 from collab.server.guard import Rest
 from collab.server.http import api
+from collab.server.refusals import Refusals
 from collab.server.websocket import EndpointLimits, YjsEndpoint
 from collab.store import MemoryStore
 
@@ -210,8 +211,9 @@ async def live_nodes(
             hub.start()
             stack.push_async_callback(engine.close)
             stack.push_async_callback(hub.close)
-            endpoint = YjsEndpoint(hub, authenticate, Origins(), EndpointLimits(token_in_url=token_in_url))
-            app = api(Rest(hub, authenticate, Origins(), token_in_url=token_in_url), version="0")
+            refusals = Refusals(hub.counters)
+            endpoint = YjsEndpoint(hub, authenticate, Origins(), EndpointLimits(token_in_url=token_in_url), refusals)
+            app = api(Rest(hub, authenticate, Origins(), refusals, token_in_url=token_in_url), version="0")
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
             client = httpx.AsyncClient(transport=transport, base_url="http://collab.test")
             nodes.append(LiveNode(hub, endpoint, await stack.enter_async_context(client)))

@@ -45,7 +45,8 @@ async def get_presence(name: DocumentName, hub: TheHub) -> Presence:
 async def remove_from_document(
     name: DocumentName, hub: TheHub, access: TheAccess, subject: Subject, final: Final = False
 ) -> None:
-    """Close a user's sessions in one document, on every node. Nothing happens when there are none."""
+    """Close a user's sessions in one document, on every node; while Redis is away, on the node that answers. Nothing
+    happens when there are none."""
     hub.close_user(subject, _code(final), document=name)
     await hub.audit.append(event("session.close", access, name, subject=subject, final=final))
 
@@ -54,7 +55,8 @@ async def remove_from_document(
     "/presence", status_code=204, responses=documented(400, 401, 403, 422, 503), summary="Send a user away everywhere"
 )
 async def remove_everywhere(hub: TheHub, access: TheAccess, subject: Subject, final: Final = False) -> None:
-    """Close all of a user's sessions, on every node. Needs the role write for every document (`*`)."""
+    """Close all of a user's sessions, on every node; while Redis is away, on the node that answers, and a revocation
+    closes them everywhere. Needs the role write for every document (`*`)."""
     access.require("*", Role.WRITE)
     hub.close_user(subject, _code(final))
     await hub.audit.append(event("session.close", access, subject=subject, final=final))

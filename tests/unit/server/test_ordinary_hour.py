@@ -22,6 +22,7 @@ from collab.node.counters import Counters
 from collab.room import Identity, Role, Session
 from collab.server.addresses import Addresses
 from collab.server.allowance import COST, Allowance
+from collab.server.refusals import PER_MINUTE
 from collab.server.websocket import EndpointLimits
 from tests.unit.node.conftest import FakeConnection
 
@@ -111,7 +112,7 @@ class Gateway:
     def __init__(self) -> None:
         self.limits = EndpointLimits()
         self.counters = Counters()
-        self.addresses = Addresses(per_minute=self.limits.refusals_per_minute)
+        self.addresses = Addresses(per_minute=PER_MINUTE)
         self.connections = ConnectionManager(self.counters, ConnectionLimits())
         self.sessions: dict[int, list[Session]] = {}
         self.allowances: dict[int, Allowance] = {}
