@@ -21,8 +21,10 @@ CLIENT = 4242
 class ControlRoom:
     """An author and a reader on raw sockets. Use as an async context manager; ask `longest_pause_s` at the end."""
 
-    def __init__(self, url: str, document: str) -> None:
+    def __init__(self, url: str, document: str, *, every_s: float = EVERY_SECONDS) -> None:
+        """``every_s`` is the pause between two updates."""
         self._url = f"{url}/{document}"
+        self._every_s = every_s
         self._stack = contextlib.AsyncExitStack()
         self._task: asyncio.Task[None] | None = None
         self._arrived = asyncio.Condition()
@@ -88,7 +90,7 @@ class ControlRoom:
                     self.synced += 1
                     async with self._arrived:
                         self._arrived.notify_all()
-                    await asyncio.sleep(EVERY_SECONDS)
+                    await asyncio.sleep(self._every_s)
             finally:
                 document.unobserve(subscription)
                 async with self._arrived:

@@ -1,9 +1,10 @@
 """`python -m tests.attacks.neighbours`: what a hostile client at full speed costs the rooms beside its own.
 
 A server with its defaults on one core; on the other the clients of four honest rooms, and a process that does to one
-more room whatever it can, as fast as it can: mutated updates, bombs, questions, pings, presence, and readers that read
-nothing. Prints how long an update took in the honest rooms before and meanwhile, and the server's memory before,
-meanwhile and after. Exit status 1 when p99 more than doubled, or the memory did not come back.
+more room whatever it can, as fast as it can (`tests.attacks.hostile`): mutated updates, bombs, questions, pings,
+presence, and readers that read nothing. Prints how long an update took in the honest rooms before and meanwhile, and
+the server's memory before, meanwhile and after. Exit status 1 when p99 more than doubled, or the memory did not come
+back.
 """
 
 from __future__ import annotations
@@ -11,26 +12,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import multiprocessing
+import gc
 import os
 import secrets
 import sys
-from random import Random
-from typing import TYPE_CHECKING
-
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from benchmarks.proc import memory_kib
 from tests.attacks.control import ControlRoom
-from tests.attacks.harm import corpus, mutated, valid_update, wrong_inside
-from tests.support import wire
+from tests.attacks.hostile import attacked
 from tests.support.server import RunningServer
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-
-ROOMS = 4
+EVERY_S = (0.017, 0.019, 0.023, 0.029)
+"""Between the updates of each honest room; rooms that keep time would wait for each other in their own process."""
 SERVER_CORE, CLIENTS_CORE = 0, 1
 MOST_TIMES = 2.0
 """What p99 may become of its quiet value (issue 5's bound)."""
@@ -40,129 +33,33 @@ UNLOAD_AFTER_S, LET_GO_AFTER_S = 2.0, 15.0
 """How soon a room without sessions is let go here, and how long is waited for that and for what is freed late."""
 
 
-async def mutated_updates(url: str, rng: Random) -> None:
-    """Updates with changed bytes, until the server has had enough, and again."""
-    good = corpus(rng)
-    async with _entered(url) as socket:
-        while True:
-            await socket.send(wire.update(mutated(rng.choice(good), rng)))
-
-
-async def bombs(url: str, rng: Random) -> None:
-    """Updates that cannot be."""
-    attacks = wrong_inside(wire.update)
-    async with _entered(url) as socket:
-        await socket.send(rng.choice(attacks).frame)
-        async for _ in socket:
-            pass
-
-
-async def valid_updates(url: str, rng: Random) -> None:
-    """One letter of one more client, as fast as the socket takes them."""
-    async with _entered(url) as socket:
-        while True:
-            await socket.send(wire.update(valid_update(rng.getrandbits(32))))
-
-
-async def questions(url: str, rng: Random) -> None:
-    """SyncStep1 from nothing, again and again."""
-    async with _entered(url) as socket:
-        while True:
-            await socket.send(wire.step1())
-            if rng.random() < 0.01:
-                await asyncio.sleep(0)
-
-
-async def pings(url: str, rng: Random) -> None:
-    """Pings that nobody waits for."""
-    async with _entered(url) as socket:
-        while True:
-            await socket.ping(rng.randbytes(100))
-
-
-async def presence(url: str, rng: Random) -> None:
-    """The largest state there may be, moving all the time."""
-    client, clock = rng.getrandbits(32), 0
-    async with _entered(url) as socket:
-        while True:
-            clock += 1
-            await socket.send(wire.awareness((client, clock, f'{{"x":"{rng.randbytes(3500).hex()}"}}')))
-
-
-async def reads_nothing(url: str, rng: Random) -> None:
-    """A reader that reads nothing."""
-    async with _entered(url) as socket:
-        socket.transport.pause_reading()
-        await asyncio.sleep(10 + rng.random())
-
-
-EVERYTHING = (mutated_updates, bombs, valid_updates, questions, pings, presence, reads_nothing)
-
-
-@contextlib.asynccontextmanager
-async def _entered(url: str) -> AsyncIterator[ClientConnection]:
-    async with connect(url, max_size=None, compression=None, ping_interval=None, proxy=None, close_timeout=1) as socket:
-        yield socket
-
-
-async def _again_and_again(act: Callable[[str, Random], Awaitable[None]], url: str, rng: Random) -> None:
-    while True:
-        with contextlib.suppress(ConnectionClosed, InvalidHandshake, OSError, TimeoutError):
-            await act(url, rng)
-        await asyncio.sleep(0.05)
-
-
-async def _attack(url: str, seed: int) -> None:
-    rng = Random(seed)
-    async with asyncio.TaskGroup() as group:
-        for act in EVERYTHING:
-            group.create_task(_again_and_again(act, url, Random(rng.getrandbits(64))))
-
-
-def _hostile_process(url: str, seed: int) -> None:
-    os.sched_setaffinity(0, {CLIENTS_CORE})
-    # It takes what the honest ones, who share its core, leave of it, and must not slow down their clocks.
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    asyncio.run(_attack(url, seed))
-
-
 async def measure(server: RunningServer, *, seconds: float, seed: int) -> list[str]:
     """Quiet, attacked, left alone; prints figures and gives back what broke a bound."""
     async with contextlib.AsyncExitStack() as stack:
-        rooms = [await stack.enter_async_context(ControlRoom(server.ws_url, f"beside:{n}")) for n in range(ROOMS)]
+        rooms = [
+            await stack.enter_async_context(ControlRoom(server.ws_url, f"beside:{every}", every_s=every))
+            for every in EVERY_S
+        ]
         fresh = memory_kib(server.pid)
-        async with _attacked(server, seed):
+        async with attacked(f"{server.ws_url}/hostile:{seed}", seed, core=CLIENTS_CORE):
             await asyncio.sleep(seconds)
         await asyncio.sleep(LET_GO_AFTER_S)
         before = memory_kib(server.pid)  # what a process needs that has worked once is no growth
         quiet = await _listen(rooms, seconds)
-        async with _attacked(server, seed + 1):
-            attacked, meanwhile = await _listen(rooms, seconds), memory_kib(server.pid)
+        async with attacked(f"{server.ws_url}/hostile:{seed + 1}", seed + 1, core=CLIENTS_CORE) as done:
+            beside, meanwhile = await _listen(rooms, seconds), memory_kib(server.pid)
         await asyncio.sleep(LET_GO_AFTER_S)
         after = memory_kib(server.pid)
-    times = _quantile(attacked, 0.99) / _quantile(quiet, 0.99)
+    times = _quantile(beside, 0.99) / _quantile(quiet, 0.99)
+    print(f"attack:    {done.connections} connections, {done.frames} frames")
     print(f"quiet:     {_shown(quiet)}")
-    print(f"attacked:  {_shown(attacked)}; p99 {times:.2f} times the quiet one")
+    print(f"attacked:  {_shown(beside)}; p99 {times:.2f} times the quiet one")
     print(
         f"memory:    {fresh / 1024:.0f} MiB fresh, {before / 1024:.0f} after an attack, {meanwhile / 1024:.0f} during "
         f"another, {after / 1024:.0f} after it"
     )
     problems = [f"p99 is {times:.2f} times its quiet value"] if times > MOST_TIMES else []
     return problems + (["the memory did not come back"] if after > before * MOST_MEMORY else [])
-
-
-@contextlib.asynccontextmanager
-async def _attacked(server: RunningServer, seed: int) -> AsyncIterator[None]:
-    process = multiprocessing.get_context("spawn").Process(
-        target=_hostile_process, args=(f"{server.ws_url}/hostile:{seed}", seed), daemon=True
-    )
-    process.start()
-    try:
-        await asyncio.sleep(3.0)
-        yield
-    finally:
-        process.kill()
-        process.join()
 
 
 async def _listen(rooms: list[ControlRoom], seconds: float) -> list[float]:
@@ -191,6 +88,7 @@ def main() -> int:
     os.sched_setaffinity(0, {SERVER_CORE})
     with RunningServer.start(env={"COLLAB_UNLOAD_AFTER_S": str(UNLOAD_AFTER_S)}) as server:
         os.sched_setaffinity(0, {CLIENTS_CORE})
+        gc.disable()  # its pauses would be taken for the server's
         problems = asyncio.run(measure(server, seconds=arguments.seconds, seed=arguments.seed))
     for problem in problems:
         print(f"! {problem}")
