@@ -41,8 +41,11 @@ class Confirming:
 
     @property
     def through(self) -> int:
-        """Up to which of other nodes' updates something waits for them; only while anything does."""
-        return self._settling[-1].after
+        """Up to which of other nodes' updates something waits for them; only while anything does.
+
+        Not simply that of the last: what was shown early is recorded late, and behind what has heard more.
+        """
+        return max(receipt.after for receipt in self._settling)
 
     def leave(self, session: Session) -> None:
         """A session has left: it is told nothing."""

@@ -90,6 +90,17 @@ def test_k5_who_waits_too_long_adopts_what_holds_him_up_and_only_that() -> None:
     assert room.foreign.updates() == [b"\x01later"]
 
 
+def test_k5_what_is_recorded_last_need_not_be_what_waits_for_most() -> None:
+    room = Room("d")
+    ann = writer(room)
+    early = taken(room, ann, A)  # shown before anything was heard, and recorded late
+    room.brought("other", PeerUpdate(4, 1, THEIRS), 1.0)
+    late = taken(room, ann, B)
+    assert room.committed(late) == room.committed(early) == []
+    adoption = recorded(room.adopt_awaited(1.0, 1.2))
+    assert [one for one in room.committed(adoption) if isinstance(one, Saved)] == [Saved(late), Saved(early)]
+
+
 def test_k5_an_adopted_update_confirms_who_waited() -> None:
     room = Room("d")
     ann = writer(room)
