@@ -275,7 +275,7 @@ async def node_paused(run: Run) -> None:
     run.measure(others_confirmed_meanwhile_after=again)
 
 
-@fault("GHOST", "a node is killed and its clients never return", "their presence is gone from the other node <= 15 s")
+@fault("GHOST", "a node is killed and its clients never return", "their presence is gone from the other node <= 10 s")
 async def ghosts(run: Run) -> None:
     gone: list[float] = []
     for _ in range(run.rounds):
@@ -292,7 +292,7 @@ async def ghosts(run: Run) -> None:
             gone.append(time.monotonic() - since)
             run.done += 1
     run.measure(ghosts_gone_after=gone)
-    run.within(max(gone), 15.0, "ghosts gone")
+    run.within(max(gone), 10.0, "ghosts gone")
 
 
 def _unseen(gone: list[Typist], load: Load) -> bool:
