@@ -91,8 +91,11 @@ class SlowReaders:
 
     async def _catch_up(self, outbox: Outbox) -> None:
         self._counters.slow_reader_diffs += 1
-        vector = None if outbox.echo_left_out else outbox.state_vector
+        repeats = outbox.echo_left_out
+        vector = None if repeats else outbox.state_vector
         diff = await self._document.diff(vector or EMPTY_STATE_VECTOR)
+        if outbox.echo_left_out and not repeats:  # while the engine looked
+            diff = await self._document.diff(EMPTY_STATE_VECTOR)
         outbox.catch_up()
         outbox.write(Frame(encode(Update(diff.update))))
         outbox.write(Frame(encode(Awareness(self._room.awareness.known()))))

@@ -31,6 +31,7 @@ REGRESSIONS: dict[int, str] = {
     70021344: "somebody else's SyncStep2 repeated what still waited, and its author took it for its confirmation",
     80080882: "an answer claimed what was shown and said while the engine looked, and filled a hole with nothing",
     80046316: "the same with a deletion",
+    334064: "an echo came while the diff of a slow reader was made, and was in neither",
     282707: "what was recorded last waited for less than what was recorded before, and nobody adopted the difference",
 }
 """Seed -> what it found."""

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from collab.engine.port import Diff
 from collab.errors import CloseCode, DocumentQuarantined, MalformedMessage
 from collab.node import HubLimits, RoomLimits
 from collab.node.outbox import MAX_SMALL_BYTES, Flow
@@ -186,6 +187,31 @@ async def test_n5_a_slow_reader_learns_who_left_while_it_was_behind(build: Build
     slow.outbox.drained()
     await slow.connection.until(lambda: AwarenessEntry(7, 4, None) in told(slow))
     assert told(slow)[-1] == AwarenessEntry(8, 1, b"{}")
+
+
+async def test_n5_an_echo_left_out_while_the_diff_is_made_is_in_it(build: Build) -> None:
+    store = FlakyStore()
+    hub = build(store=store)
+    slow = await Client(hub, "slow").enter()
+    store.flaky.gate.clear()
+    slow.send(Update(Writer().type("mine")))
+    while not hub.counters.unsaved_bytes:
+        await asyncio.sleep(0)
+    slow.outbox.over_bound()
+    while slow.outbox.flow is not Flow.BEHIND:
+        await asyncio.sleep(0)
+    asked, room = hub.engine.diff, slow.room
+    assert room is not None
+
+    async def diff(document: str, state_vector: bytes) -> Diff:
+        answer = await asked(document, state_vector)
+        room._audience.confirm_now()  # what confirms waits a moment for company, and this is its end
+        return answer
+
+    hub.engine.diff = diff  # type: ignore[method-assign]
+    slow.outbox.drained()
+    store.flaky.gate.set()
+    await slow.connection.until(lambda: text_of(*slow.connection.updates()) == "mine")
 
 
 async def test_n5_a_reader_that_drains_before_the_room_noticed_misses_nothing(build: Build) -> None:
