@@ -10,7 +10,6 @@ import random
 import secrets
 import time
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -28,8 +27,7 @@ from collab.room import Identity
 from collab.server.addresses import trusted_hosts
 from collab.server.admission import MAX_SESSION_S
 from collab.server.allowance import Rates
-from collab.server.audit import event
-from collab.server.auth import LEEWAY_S, Access, JwtAccess, Origins, authenticator, contained, running
+from collab.server.auth import Access, JwtAccess, Origins, authenticator, contained, running
 from collab.server.guard import BodyLimits, Guard, Rest
 from collab.server.health import Health
 from collab.server.hosts import Hosts
@@ -37,7 +35,7 @@ from collab.server.http import api
 from collab.server.metrics import Metrics
 from collab.server.page import page_routes
 from collab.server.refusals import Refusals
-from collab.server.rest.revocations import AHEAD
+from collab.server.revoking import as_long_as, revoke
 from collab.server.websocket import EndpointLimits, YjsEndpoint
 from collab.settings import Settings
 from collab.settings.objections import objections_when_mounted
@@ -52,7 +50,6 @@ if TYPE_CHECKING:
     from collab.bus import Bus
     from collab.engine.port import Engine
     from collab.server.auth import Authenticate
-    from collab.store.access_port import RevocationKind
     from collab.store.port import Store
 
 
@@ -185,17 +182,13 @@ class Collab:
         every `Access.issued_at` before now, and one that is None. Returns when it is committed and in the audit log.
         Raises `StoreUnavailable`, then ask again, and `Misuse` for what is no subject or token id.
         """
-        now = datetime.now(UTC)
-        kind: RevocationKind = "subject" if token_id is None else "token"
-        if kind == "subject" and subject == ANONYMOUS:
+        access, kept_s = Access(Identity(subject), {}), as_long_as(self._max_token_lifetime_s or MAX_SESSION_S)
+        if token_id is not None:
+            await revoke(self.hub, access, "token", token_id, kept_s=kept_s)
+        elif subject == ANONYMOUS:
             raise Misuse("anonymous is everybody nobody knows, and nobody's subject")
-        value, not_before = (subject, now) if token_id is None else (token_id, now + AHEAD)
-        lifetime_s = self._max_token_lifetime_s or MAX_SESSION_S
-        expires_at = not_before + timedelta(seconds=lifetime_s + 2 * LEEWAY_S)
-        await self.store.revocations.revoke(kind, value, not_before=not_before, expires_at=expires_at, by=subject)
-        await self.hub.access.changed()
-        detail = {kind: value, "not_before": not_before.isoformat()}
-        await self.hub.audit.append(event("revocation.create", Access(Identity(subject), {}), **detail))
+        else:
+            await revoke(self.hub, access, "subject", subject, kept_s=kept_s)
 
     async def drain(self) -> bool:
         """Save everything and send everybody away with "come back"; True when all is saved.
