@@ -123,7 +123,10 @@ class Integrator:
         if parked is not None:
             self.waiting.add(parked)
         self._wake(moved)
-        verdict = Verdict.PENDING if parked else Verdict.INTEGRATED if changed else Verdict.REDUNDANT
+        if split.rest is None:
+            verdict = Verdict.INTEGRATED if changed else Verdict.REDUNDANT
+        else:
+            verdict = Verdict.PENDING if changed or parked else Verdict.STILL_PENDING
         return Outcome(verdict, empty=scan.empty)
 
     def _to_park(self, split: Split) -> Parked | None:

@@ -25,11 +25,18 @@ class Verdict(Enum):
     INTEGRATED = "integrated"
     """New, complete, and now part of the document."""
     REDUNDANT = "redundant"
-    """Everything in it (clocks and deletions) was there already."""
+    """Everything in it (clocks and deletions) was part of the document already."""
     PENDING = "pending"
-    """Waits for an update that is not here yet; kept aside, integrated as soon as that one comes."""
+    """Waits, at least some of it, for an update that is not here yet; that is kept aside, and integrated as soon as the
+    other comes."""
+    STILL_PENDING = "still_pending"
+    """Everything in it was there already, and some of that still waits."""
     REFUSED = "refused"
     """Malformed, over a bound, or deadly; nothing of it is in the document. `Outcome.code` says why."""
+
+
+REPEATS = (Verdict.REDUNDANT, Verdict.STILL_PENDING)
+"""Nothing in it is new."""
 
 
 @value()

@@ -187,14 +187,15 @@ class Replica:
             entries.brought_by(update, scan, known)
             return Verdict.REDUNDANT if self._holds(scan) else Verdict.INTEGRATED
         split = split_update(update, scan, known)
+        changes = False
         if split.ready is not None:
             ready = scan_update(split.ready)
             entries.brought_by(split.ready, ready, known)
-            if not self._holds(ready):
-                return Verdict.INTEGRATED
-        if split.rest is not None and not waiting.holds(scan_update(split.rest), known):
-            return Verdict.PENDING
-        return Verdict.REDUNDANT
+            changes = not self._holds(ready)
+        if split.rest is None:
+            return Verdict.INTEGRATED if changes else Verdict.REDUNDANT
+        waits_already = waiting.holds(scan_update(split.rest), known)
+        return Verdict.STILL_PENDING if waits_already and not changes else Verdict.PENDING
 
     def _holds(self, scan: UpdateScan) -> bool:
         """Whether the document knows every struct of ``scan`` and has deleted all that it deletes."""

@@ -76,7 +76,11 @@ Answer = Loaded | Integration | Diff | Digest | JobAnswer | None
 _PLAIN = (
     INTEGRATED,
     Outcome(Verdict.INTEGRATED, empty=True),
-    *(Outcome(verdict, empty=empty) for verdict in (Verdict.REDUNDANT, Verdict.PENDING) for empty in (False, True)),
+    *(
+        Outcome(verdict, empty=empty)
+        for verdict in (Verdict.REDUNDANT, Verdict.PENDING, Verdict.STILL_PENDING)
+        for empty in (False, True)
+    ),
 )
 """Outcomes that travel as their index here, the usual one first; those of refused updates travel whole."""
 _ONLY_UPDATE = True

@@ -88,7 +88,7 @@ class Counters:
     bytes_in: int = 0
     bytes_out: int = 0
     updates: Kinds = field(default_factory=Kinds)
-    """By verdict (`integrated`, `redundant`, `pending`, `refused`)."""
+    """By verdict (a `Verdict`'s value)."""
     plain: int = 0
     """Updates shown before the engine had them."""
     closes: Kinds = field(default_factory=Kinds)

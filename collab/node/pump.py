@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from collab.engine.port import Integration, Outcome, Verdict
+from collab.engine.port import REPEATS, Integration, Outcome, Verdict
 from collab.node.ahead import Ahead, Heard, Shown
 from collab.node.answers import Answers
 from collab.node.bell import Bell
@@ -395,4 +395,4 @@ class Pump:
         answer = await self._document.probe([proposal.update for proposal in proposals])
         for proposal, outcome in zip(proposals, answer.outcomes, strict=True):
             self.waiting_bytes -= len(proposal.update)
-            self._perform(self._room.probed(proposal, holds_new=outcome.verdict is not Verdict.REDUNDANT))
+            self._perform(self._room.probed(proposal, holds_new=outcome.verdict not in REPEATS))

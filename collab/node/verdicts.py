@@ -20,7 +20,7 @@ NOTHING_NEW = Integration((Outcome(Verdict.REDUNDANT, empty=True),), None)
 
 def sort(proposals: Sequence[Proposal], answer: Integration, counters: Counters) -> Integrated:
     """Say what became of each proposal of a batch, and count it."""
-    taken, waiting, repeated, structless, refused = [], [], [], [], []
+    taken, waiting, repeated, still_waiting, structless, refused = [], [], [], [], [], []
     for proposal, outcome in zip(proposals, answer.outcomes, strict=True):
         counters.updates[outcome.verdict.value] += 1
         match outcome.verdict:
@@ -33,6 +33,8 @@ def sort(proposals: Sequence[Proposal], answer: Integration, counters: Counters)
                 repeated.append(proposal)
                 if outcome.empty:
                     structless.append(proposal)
+            case Verdict.STILL_PENDING:
+                still_waiting.append(proposal)
             case Verdict.REFUSED:
                 refused.append((proposal, outcome.code or CloseCode.MALFORMED, outcome.detail))
     return Integrated(
@@ -41,6 +43,7 @@ def sort(proposals: Sequence[Proposal], answer: Integration, counters: Counters)
         brought={proposals[index]: update for index, update in answer.brought.items()},
         waiting=tuple(waiting),
         repeated=tuple(repeated),
+        still_waiting=tuple(still_waiting),
         structless=frozenset(structless),
         refused=tuple(refused),
     )

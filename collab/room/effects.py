@@ -40,6 +40,8 @@ class Integrated:
     """Those of ``taken`` that wait for a dependency."""
     repeated: tuple[Proposal, ...] = ()
     """Held nothing new."""
+    still_waiting: tuple[Proposal, ...] = ()
+    """Held nothing new either, and some of it waits for a dependency."""
     structless: frozenset[Proposal] = frozenset()
     """Those of ``repeated`` that carry no structs: nobody waits to see them confirmed by an echo."""
     refused: tuple[tuple[Proposal, CloseCode, str], ...] = ()

@@ -50,6 +50,9 @@ MAX_REFUSED_WRITES = 3
 MAX_UNKNOWN_MESSAGES = 10
 """Newer clients may know message types we do not; more than this many is not a client."""
 
+MAX_UNPROVEN_BYTES = 1024 * 1024
+"""Four times what may wait in a document: who repeats more of that, and never answers for what it waits, is closed."""
+
 STATUS_PATIENCE = 1.0
 """Seconds a sync status may wait before a keep-alive tells y-sweet's client (3 s) that the socket lives."""
 
@@ -170,9 +173,10 @@ class Room:
             merged = Update(batch.merged)
             effects += self._taken(batch.taken, merged, echo=merged)
         for proposal in batch.waiting:
-            proposal.session.expect_sync(Update(proposal.update))
-        effects += (Greet(proposal.session) for proposal in batch.waiting if self._ask_again(proposal.session))
+            effects += self._ask_for_the_rest(proposal)
         effects += (self._repeated(proposal, proposal in batch.structless) for proposal in batch.repeated)
+        for proposal in batch.still_waiting:
+            effects += self._repeated_and_waits(proposal)
         refusals: dict[Session, Disconnect] = {}
         for proposal, code, detail in batch.refused:
             refusals.setdefault(proposal.session, Disconnect(proposal.session, code, detail))
@@ -223,6 +227,15 @@ class Room:
         writes = ((proposal.session, proposal.number),)
         return Record(Receipt((), writes, proposal.arrived_at, echo, after=self.foreign.newest))
 
+    def _repeated_and_waits(self, proposal: Proposal) -> list[Effect]:
+        session = proposal.session
+        effects = [self._repeated(proposal, structless=True)]
+        if proposal.number == session.proved_by:
+            return effects  # it is the answer: what is missing in it, its client lacks as well, and shows nobody
+        if sum(len(update.update) for update in session.unproven) > MAX_UNPROVEN_BYTES:
+            return [Disconnect(session, CloseCode.MALFORMED, "repeats what waits and does not say for what")]
+        return effects + self._ask_for_the_rest(proposal)
+
     def probed(self, proposal: Proposal, *, holds_new: bool) -> list[Effect]:
         """A reader's SyncStep2 either repeats the document (every honest reader's does) or is refused whole."""
         if not holds_new:
@@ -241,11 +254,14 @@ class Room:
         """The commit is taking long (SPEC R8)."""
         return self._confirming.delayed(receipt)
 
-    def _ask_again(self, session: Session) -> bool:
+    def _ask_for_the_rest(self, proposal: Proposal) -> list[Effect]:
+        """Ask for what ``proposal`` waits for, unless that was asked; the answer will prove it saved (SPEC K6)."""
+        session = proposal.session
+        session.expect_sync(Update(proposal.update))
         if session.asked_again or session not in self.sessions:
-            return False
+            return []
         session.asked_again = True
-        return True
+        return [Greet(session)]
 
     # other nodes
 

@@ -68,11 +68,11 @@ class Session:
     greeted: bool = False
     """It was sent a SyncStep1 and everybody's awareness."""
     asked_again: bool = False
-    """It was asked for what its last, still waiting update depends on."""
+    """It was asked for what its last, still waiting update depends on, and has not answered."""
     refused_writes: int = 0
     unknown_messages: int = 0
     proved_by: int = 0
-    """Number of the awaited SyncStep2, once it has arrived."""
+    """Number of the awaited SyncStep2, once it has arrived; 0 before."""
     unproven: list[Update] = field(default_factory=list)
     """Updates of it that waited for something when they came, and are not confirmed yet."""
     held: deque[tuple[object, Update]] = field(default_factory=deque)
@@ -112,6 +112,7 @@ class Session:
         if self.synced:
             return
         self.synced = True
+        self.asked_again = False
         self.proved_by = self.received
         self.waiting = deque((self.received, version) for _, version in self.waiting)
 

@@ -217,12 +217,24 @@ async def test_e7_what_waits_is_part_of_every_diff(engine: Engine, name: str) ->
     assert text_of(merge_updates(diff.update, second)) == "abc"
 
 
-async def test_e7_an_update_that_waits_already_is_redundant(engine: Engine, name: str) -> None:
-    first, _, third = typed(3)
+async def test_e6_an_update_that_repeats_what_waits_is_still_pending(engine: Engine, name: str) -> None:
+    first, second, third, fourth = typed(4)
+    erased = deleted(1, 3, 1)
     await engine.load(name, [first])
+    await engine.integrate(name, [fourth, erased])
+    repeats = [fourth, merge_updates(first, fourth), erased, merge_updates(fourth, erased)]
+    for probe in (True, False):
+        answer = await engine.integrate(name, repeats, probe=probe)
+        assert verdicts(answer) == [Verdict.STILL_PENDING] * 4
+        assert (answer.merged, answer.brought) == (None, {})
+    more = merge_updates(second, fourth)
+    assert verdicts(await engine.integrate(name, [more], probe=True)) == [Verdict.PENDING], "for what it is new in"
+    answer = await engine.integrate(name, [more])
+    assert verdicts(answer) == [Verdict.PENDING]
+    assert answer.merged is not None
+    assert scan_update(answer.merged).ranges == {1: [(1, 2)]}, "what waited was sent on when it came"
     await engine.integrate(name, [third])
-    again = await engine.integrate(name, [third, merge_updates(first, third)])
-    assert verdicts(again) == [Verdict.REDUNDANT, Verdict.REDUNDANT]
+    assert verdicts(await engine.integrate(name, repeats)) == [Verdict.REDUNDANT] * 4
 
 
 async def test_e7_the_part_that_can_integrate_does_not_wait_for_the_rest(engine: Engine, name: str) -> None:
@@ -306,9 +318,9 @@ async def test_e10_a_probe_tells_and_changes_nothing(engine: Engine, name: str) 
     assert await engine.diff(name, NOTHING_KNOWN) == before
 
 
-async def test_e10_a_probe_of_everything_the_document_told_is_redundant(engine: Engine, name: str) -> None:
+async def test_e10_a_probe_of_everything_the_document_told_finds_nothing_new(engine: Engine, name: str) -> None:
     await engine.load(name, [*history(3), inserted("far ahead", client=99, clock=5)])
-    assert verdicts(await engine.integrate(name, [await whole(engine, name)], probe=True)) == [Verdict.REDUNDANT]
+    assert verdicts(await engine.integrate(name, [await whole(engine, name)], probe=True)) == [Verdict.STILL_PENDING]
 
 
 @pytest.mark.parametrize(

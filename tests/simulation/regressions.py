@@ -33,5 +33,6 @@ REGRESSIONS: dict[int, str] = {
     80046316: "the same with a deletion",
     334064: "an echo came while the diff of a slow reader was made, and was in neither",
     282707: "what was recorded last waited for less than what was recorded before, and nobody adopted the difference",
+    288150: "a deletion that only repeated what waited was called saved",
 }
 """Seed -> what it found."""

@@ -60,6 +60,7 @@ ANSWERS: list[tuple[Op, int, Answer]] = [
     ),
     (Op.INTEGRATE, 2, Integration((Outcome(Verdict.INTEGRATED, empty=True), REFUSED), b"merged")),
     (Op.INTEGRATE, 1, Integration((Outcome(Verdict.REDUNDANT),), None)),
+    (Op.INTEGRATE, 1, Integration((Outcome(Verdict.STILL_PENDING, empty=True),), None)),
     (Op.LOAD, 3, Loaded(b"\x00", (1,), (0, 2))),
     (Op.DIFF, 1, Diff(b"update", b"vector")),
     (Op.DIGEST, 0, Digest(b"hash of 16 bytes", b"vector")),
@@ -158,7 +159,7 @@ def test_an_index_beyond_what_was_asked_is_broken() -> None:
     [
         (2, [[0, 0], True]),  # no only update
         (1, [[0, 0], True]),
-        (1, [[6], None]),
+        (1, [[8], None]),
         (1, [[-1], None]),
         (1, [[False], None]),
         (1, [b"\x00", None]),

@@ -40,7 +40,7 @@ from collab.room import (
     Send,
     Session,
 )
-from collab.room.room import KEEP_ALIVE, MAX_REFUSED_WRITES, MAX_UNKNOWN_MESSAGES
+from collab.room.room import KEEP_ALIVE, MAX_REFUSED_WRITES, MAX_UNKNOWN_MESSAGES, MAX_UNPROVEN_BYTES
 
 A, B, AB = b"\x01a", b"\x01b", b"\x01ab"
 
@@ -261,6 +261,43 @@ def test_k6_a_waiting_update_is_confirmed_by_the_sync_step_2_that_brings_what_it
     ], "all is confirmed but what waits"
     effects = settle(room, sync(room, ann))
     assert effects == [Echo(Update(A), (ann,), may_wait=True), Send(ann, SyncStatus(b"\x01"))]
+
+
+def test_k6_who_repeats_what_waits_is_confirmed_by_the_sync_step_2_too() -> None:
+    room = Room("d")
+    (ann,) = joined(room, Role.WRITE)
+    settle(room, sync(room, ann))
+    proposal = write(room, ann, A)
+    room.receive(ann, SyncStatus(b"\x01"), 1.0)
+    ann.speaks_sync_status = False
+    effects = room.integrated(Integrated(still_waiting=(proposal,)))
+    assert Greet(ann) in effects
+    assert recorded(effects).updates == (), "it is recorded already"
+    assert committed(room, recorded(effects)) == [], "nor called saved"
+    assert settle(room, sync(room, ann)) == [Echo(Update(A), (ann,), may_wait=True), Send(ann, SyncStatus(b"\x01"))]
+    again = room.integrated(Integrated(still_waiting=(write(room, ann, B),)))
+    assert Greet(ann) in again, "the first question was answered"
+
+
+def test_k6_an_answer_that_lacks_what_it_was_to_bring_is_the_last() -> None:
+    room = Room("d")
+    (ann,) = joined(room, Role.WRITE)
+    settle(room, sync(room, ann))
+    committed(room, recorded(room.integrated(Integrated(still_waiting=(write(room, ann, A),)))))
+    answer = sync(room, ann)
+    room.receive(ann, SyncStatus(b"\x01"), 1.0)
+    effects = room.integrated(Integrated(still_waiting=(answer,)))
+    assert len(effects) == 1, "ann is not asked without end for what her client does not have"
+    assert Send(ann, SyncStatus(b"\x01")) in committed(room, recorded(effects))
+
+
+def test_who_repeats_without_end_what_waits_and_never_answers_is_sent_away() -> None:
+    room = Room("d")
+    (ann,) = joined(room, Role.WRITE)
+    large = bytes(MAX_UNPROVEN_BYTES + 1)
+    assert Greet(ann) in room.integrated(Integrated(still_waiting=(write(room, ann, large),)))
+    (effect,) = room.integrated(Integrated(still_waiting=(write(room, ann, A),)))
+    assert isinstance(effect, Disconnect)
 
 
 def test_r10_k4_a_repetition_is_confirmed_after_what_it_repeats() -> None:
