@@ -80,9 +80,7 @@ class SqlLog:
                 if found is None:
                     return Stored(None, ())
                 base = await queries.newest_good(connection, document, found.id)
-                rows = await queries.uncovered_rows(connection, found, base.coverage)
-        size = sum(len(update) for _, update, _ in rows)
-        good, unreadable = await queries.hashing(size, rules.undamaged, document, rows)
+                good, unreadable = await queries.uncovered_rows(connection, document, found, base.coverage)
         return Stored(
             base.update,
             tuple(LoggedUpdate(seq, update) for seq, update in good),

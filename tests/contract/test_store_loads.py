@@ -9,6 +9,7 @@ import pytest
 
 from collab.errors import DocumentDeleted
 from collab.store.port import Stored
+from collab.store.queries import PAGE_ROWS
 from collab.store.sql_loads import SHORT_TAIL, SMALL_BYTES, TOGETHER
 from tests.support.stores import Bench, Entries, bench, folded
 
@@ -65,6 +66,18 @@ async def test_l1_loads_that_come_together_give_what_each_gives_alone(bench: Ben
     assert told(await together(bench, names)) == told(alone)
     assert isinstance(alone[names.index("deleted")], DocumentDeleted)
     assert alone[names.index("unknown")] == Stored(None, ())
+
+
+@pytest.mark.parametrize("rows", [PAGE_ROWS - 1, PAGE_ROWS, PAGE_ROWS + 1, 2 * PAGE_ROWS])
+async def test_l1_a_log_read_in_several_pages_is_whole_and_in_order(bench: Bench, rows: int) -> None:
+    written = [str(number).encode() for number in range(rows)]
+    await append(bench, "long", *written)
+    assert (await bench.log.load("long")).all_updates == tuple(written)
+    waiting = range(3, rows, 2)
+    await fold(bench, "long", b"folded", *(seq for seq in range(1, rows + 1) if seq not in waiting))
+    stored = await bench.log.load("long")
+    assert [row.seq for row in stored.updates] == list(waiting)
+    assert stored.all_updates == (b"folded", *(written[seq - 1] for seq in waiting))
 
 
 async def test_l1_more_than_are_read_at_once_and_one_of_them_twice(bench: Bench) -> None:
