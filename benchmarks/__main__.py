@@ -125,8 +125,10 @@ def _candidates(chosen: argparse.Namespace, node: Node) -> Candidates:
 
 def _collab(chosen: argparse.Namespace) -> list[Server]:
     """collab on each database it is to be measured on. Two nodes have a PostgreSQL in any case."""
-    on_sqlite = [servers.collab(chosen.collab_database)] if chosen.collab != "postgres" else []
-    return on_sqlite + ([servers.collab_postgres()] if chosen.collab != "sqlite" else [])
+    asked_for = chosen.collab_database
+    found = [servers.collab(asked_for)] if asked_for or chosen.collab != "postgres" else []
+    found += [servers.collab_postgres()] if not asked_for and chosen.collab != "sqlite" else []
+    return [servers.collab_inline(), *found]
 
 
 def _cores(wanted: str | None) -> Cores:
@@ -208,14 +210,14 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--scenarios", type=_names(SCENARIOS), default=list(SCENARIOS), help=",".join(SCENARIOS))
     parser.add_argument("--servers", type=_names(SERVERS), default=list(SERVERS), help=",".join(SERVERS))
-    parser.add_argument("--collab", choices=COLLAB, default="sqlite", help="what collab keeps its documents in")
-    parser.add_argument("--rounds", type=int, help="how often everything is measured, in turn (default 3, quick 1)")
+    parser.add_argument("--collab", choices=COLLAB, default="postgres", help="what collab keeps its documents in")
+    parser.add_argument("--rounds", type=int, help="how often everything is measured, in turn (default 5, quick 1)")
     parser.add_argument("--quick", action="store_true", help="a shorter and smaller look at everything")
     parser.add_argument("--collab-database", metavar="URL", help="a PostgreSQL for collab instead of SQLite")
     parser.add_argument("--cores", metavar="S,G", help="cores of server and generator (default: the first two)")
     parser.add_argument("--output", type=Path, help="where to write the report (.md, and .json beside it)")
     chosen = parser.parse_args(arguments)
-    chosen.rounds = chosen.rounds or (1 if chosen.quick else 3)
+    chosen.rounds = chosen.rounds or (1 if chosen.quick else 5)
     return chosen
 
 

@@ -127,7 +127,9 @@ class Sample:
     """How many rooms had a prepared document."""
     document_kib: float = 0.0
     generator_share: float = 0.0
-    """Of its core."""
+    """Of its core, with the services that stand there."""
+    planned_s: float = 0.0
+    """For how long was sent; 0 when that had no end of its own."""
     foreign_server_share: float = 0.0
     """What others than the server did on the server's core; kernel work for its sockets included."""
     foreign_generator_share: float = 0.0
@@ -208,6 +210,11 @@ class Sample:
         """From the moment a slow reader read again until it had everything; infinite when it never had."""
         seconds = float(self.result.get("stalled_recovered_s", -1.0))
         return seconds if seconds >= 0 else float("inf")
+
+    @property
+    def drained_s(self) -> float:
+        """From the end of the planned time until the last delivery came."""
+        return max(0.0, self.window_s - self.planned_s)
 
     @property
     def connections_lost(self) -> int:
@@ -399,7 +406,8 @@ def _follow(process: subprocess.Popen[str], load: Load, running: Running, cores:
         connections=load.connections,
         documents=load.rooms if load.document and load.use == "upload" else 0,
         document_kib=documents.path_of(load.document).stat().st_size / 1024 if load.document else 0.0,
-        generator_share=generator_ms / window_ms,
+        generator_share=beside_ms / window_ms,
+        planned_s=0.0 if load.until_joined else load.seconds,
         foreign_server_share=max(0.0, used["server core"] - server_ms) / window_ms,
         foreign_generator_share=max(0.0, used["generator core"] - beside_ms) / window_ms,
         result=result,

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING
 from benchmarks.load import BUSY_SHARE, FOREIGN_SHARE, Sample
 from benchmarks.plots import Bar, Panel
 from benchmarks.scenarios import PARTS, TITLES, TWO_NODES, Ramp
-from benchmarks.servers import COLLAB_POSTGRES
+from benchmarks.servers import COLLAB_INLINE, COLLAB_POSTGRES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 OURS = ("collab", COLLAB_POSTGRES)
+"""Who promises something."""
+NO_PEERS = (*OURS, COLLAB_INLINE)
+"""Those nothing is measured against but by name."""
 NOTHING = "-"
 TROUBLED = "(!)"
 PLOTTED = 3
@@ -76,6 +79,7 @@ EDITS_P50 = Measure("p50 ms of the edits", lambda sample: sample.update_ms("p50"
 EDITS_P99 = Measure("p99 ms of the edits", lambda sample: sample.update_ms("p99"), 2)
 PEAK = Measure("MiB that came at most", lambda sample: sample.peak_growth_mib, 1)
 PEAK_TIMES = Measure("that, in times the document", lambda sample: sample.peak_growth_documents, 1)
+DRAINED = Measure("seconds until the last delivery after the end", lambda sample: sample.drained_s, 2)
 LOST = Measure("clients lost", lambda sample: sample.connections_lost, 0)
 JOINING_CPU = Measure("CPU ms for each who joined", lambda sample: sample.cpu_ms_per_join, 2)
 
@@ -92,7 +96,7 @@ _MEASURES = {
     "J": (LAST_JOINED, MIDDLE_JOINED, EDITS_P99, PEAK, PEAK_TIMES),
     "K": (LAST_JOINED, MIDDLE_JOINED, JOINING_CPU),
     "L": (EDITS_P50, EDITS_P99),
-    "overload": (LAST_JOINED, LOST),
+    "overload": (LAST_JOINED, DRAINED, LOST),
     **dict.fromkeys(PARTS["H"], (BUSY_CORES, EDITS_P50, EDITS_P99, CPU)),
     **dict.fromkeys(TWO_NODES, NODES),
 }
@@ -197,7 +201,11 @@ def results_table(samples: Samples, ramps: Ramps, ours: str | None, peers: Seque
         for index, measure in enumerate(measures(scenario, runs)):
             figures = {name: value(measure, found) for name, found in runs.items()}
             ratios = [times_better(measure, figures[ours], figures[name]) for name in compared] if ours else []
-            sound = [ratio for ratio, name in zip(ratios, compared, strict=True) if ratio and not _trouble(runs[name])]
+            sound = [
+                ratio
+                for ratio, name in zip(ratios, compared, strict=True)
+                if ratio and name not in NO_PEERS and not _trouble(runs[name])
+            ]
             cells = [f"**{scenario}** {TITLES[scenario]}" if index == 0 else "", measure.title]
             cells += [figure_text(figures[name], measure, runs[name], scenario, name, ramps) for name in servers]
             cells += map(_ratio, [*ratios, min(sound)] if sound and len(compared) > 1 else ratios)

@@ -157,6 +157,7 @@ class Bench:
     def measure(self, server: Server, scenario: str) -> Sample:
         """One ordinary measurement on a fresh server."""
         load = self.load(scenario)
+        server = server.for_scenario(scenario)
         if scenario in AFTER_A_RESTART:
             return self._open_after_restart(server, load, scenario)
         return self._apply(server, load, scenario)
@@ -165,7 +166,7 @@ class Bench:
         """A-max of all servers, by name: the highest rate found to hold, and every step on the way."""
         load = MAX_STEP.shortened(QUICK_MAX_S) if self.quick else MAX_STEP
         first, search = (MAX_FIRST_RATE_QUICK, QUICK_SEARCH) if self.quick else (MAX_FIRST_RATE, Search())
-        by_name = {server.name: server for server in servers}
+        by_name = {server.name: server.for_scenario("A-max") for server in servers}
         climbs = {name: climb(first_rates.get(name, first), search) for name in by_name}
         return climb_together(
             climbs,
@@ -177,7 +178,7 @@ class Bench:
         if ramp.best is None:
             return Sample(failure="no rate held in A-max")
         load = replace(self.load("overload"), update_rate=OVERLOAD_TIMES * ramp.best.rate)
-        return self._apply(server, load, "overload")
+        return self._apply(server.for_scenario("overload"), load, "overload")
 
     def _apply(self, server: Server, load: Load, run: str) -> Sample:
         try:

@@ -33,8 +33,11 @@ if TYPE_CHECKING:
     from benchmarks.services import Service
 
 COLLAB_POSTGRES = "collab-postgres"
+COLLAB_INLINE = "collab-inline"
 NO_RATES = {"COLLAB_MESSAGES_PER_S": "0", "COLLAB_BYTES_PER_S": "0"}
-"""collab reads who sends more than people do more slowly. Its peers do not, and the generator sends more."""
+"""collab reads who sends more than people do more slowly; its peers do not."""
+FASTER_THAN_PEOPLE = frozenset({"A1h", "A-max", "overload"})
+"""Where one client sends more than collab's default rates, and collab is measured without them."""
 WITH_STORAGE = frozenset({"A2", "B", "GA2", "GB", "K"})
 """Where a peer that keeps documents is measured beside the same peer that does not."""
 START_TIMEOUT_S = 60.0
@@ -71,6 +74,14 @@ class Server:
     nodes: int = 1
     services: Mapping[str, str] = field(default_factory=dict)
     """What the nodes share (see `services`), and the environment variable that gets its URL."""
+    without_rates: Mapping[str, str] = field(default_factory=dict)
+    """What lets one client send as much as it likes."""
+
+    def for_scenario(self, scenario: str) -> Server:
+        """The same, without rates where the load exceeds them."""
+        if scenario not in FASTER_THAN_PEOPLE:
+            return self
+        return replace(self, environment={**self.environment, **self.without_rates})
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,25 +95,31 @@ class Running:
 
 
 def collab(database: str | None) -> Server:
-    """This checkout's collab with its defaults but `NO_RATES`: isolated engine, SQLite, each acknowledged update on
-    disk."""
+    """This checkout's collab with its defaults: isolated engine, SQLite, each acknowledged update on disk."""
     binary = Path(sys.executable).parent / "collab"
     if not binary.exists():
         raise ServerFailed(
             f"There is no {binary}: install this checkout into the environment that runs the benchmarks."
         )
-    chosen = NO_RATES | ({"COLLAB_DATABASE": database, "COLLAB_MIGRATE": "true"} if database else {})
+    chosen = {"COLLAB_DATABASE": database, "COLLAB_MIGRATE": "true"} if database else {}
     kept = "PostgreSQL" if database else "SQLite"
     command = (str(binary), "serve")
     started = Server("collab", f"this checkout, {kept}", "yws", "/yjs/", command, "COLLAB_PORT", "/readyz", chosen)
-    return replace(started, acknowledges=True, keeps=True)
+    return replace(started, acknowledges=True, keeps=True, without_rates=NO_RATES)
+
+
+def collab_inline() -> Server:
+    """The same with the engine in the server's own process: what isolation is there for."""
+    chosen = {"COLLAB_ENGINE": "inline"}
+    version = "this checkout, SQLite, engine inline"
+    return replace(collab(None), name=COLLAB_INLINE, version=version, environment=chosen, only=frozenset({"L"}))
 
 
 def collab_postgres() -> Server:
     """The same on a private PostgreSQL, which stands on the generator's core."""
     version = "this checkout, PostgreSQL"
     shared = {"postgres": "COLLAB_DATABASE"}
-    chosen = NO_RATES | {"COLLAB_MIGRATE": "true"}
+    chosen = {"COLLAB_MIGRATE": "true"}
     return replace(collab(None), name=COLLAB_POSTGRES, version=version, environment=chosen, services=shared)
 
 
@@ -142,13 +159,13 @@ def pycrdt_websocket(python: Path, peers: Path) -> Server:
 
 
 def collab_nodes(name: str) -> Server:
-    """Two nodes of this checkout with their defaults but `NO_RATES`, on one PostgreSQL and one Redis."""
+    """Two nodes of this checkout with their defaults, on one PostgreSQL and one Redis."""
     shared = {"postgres": "COLLAB_DATABASE", "redis": "COLLAB_REDIS"}
     return replace(
         collab(None),
         name=name,
         version="this checkout, two nodes",
-        environment=NO_RATES | {"COLLAB_MIGRATE": "true"},
+        environment={"COLLAB_MIGRATE": "true"},
         nodes=2,
         services=shared,
     )
@@ -208,7 +225,8 @@ def _node(
     """One node of it: its process and its port."""
     port = services.free_port()
     chosen = {**server.environment, **addresses, "BENCHMARK_NODE": str(number)}
-    environment = {**os.environ, **chosen, server.port_variable: str(port)}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COLLAB_")}
+    environment = {**inherited, **chosen, server.port_variable: str(port)}
     with (directory / "output.log").open("wb") as log:
         process = subprocess.Popen(
             server.command,

@@ -57,6 +57,12 @@ def test_only_who_acknowledges_or_keeps_is_asked_to() -> None:
     assert not takes_part(replace(SERVER, only=frozenset({"K"})), "J")
 
 
+def test_rates_are_lifted_only_where_the_load_exceeds_them() -> None:
+    server = replace(SERVER, environment={"KEPT": "1"}, without_rates={"RATE": "0"})
+    assert server.for_scenario("A1h").environment == {"KEPT": "1", "RATE": "0"}
+    assert server.for_scenario("B").environment == {"KEPT": "1"}
+
+
 def test_overload_without_a_rate_that_held_is_said() -> None:
     bench = Bench(Path(), Cores(0, 1), quick=True)
     found = bench.measure_overload(SERVER, Ramp((Step(40.0, held=False, sample=Sample()),)))
