@@ -217,11 +217,15 @@ class Integrator:
         self.rebuild(self.full_update())
         verdicts: dict[int, Verdict] = {}
         for index, update, changed in circles:
+            scan = scan_update(update)
+            if self.waiting.holds_structs(scan, self.known):
+                verdicts[index] = Verdict.PENDING if changed else Verdict.STILL_PENDING
+                continue
             verdicts[index] = Verdict.PENDING if changed else Verdict.REFUSED
             if changed:
                 if within_budget and not self.waiting.has_room_for(len(update)):
                     raise NativePanic("update waits for itself")
-                self.waiting.add(Parked(update, scan_update(update), ()))
+                self.waiting.add(Parked(update, scan, ()))
         return verdicts
 
     def rebuild(self, whole: bytes) -> None:

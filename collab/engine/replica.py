@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-from collab.engine.clocks import covered, first_blocker, is_known, merge_order
+from collab.engine.clocks import covered, first_blocker, is_known, join, merge_order
 from collab.engine.digest import MAX_SCANNED_BYTES, hash_of
 from collab.engine.entries import Entries
 from collab.engine.integrator import MAX_DOCUMENT_BYTES, WOKEN, Integrator
@@ -185,7 +185,10 @@ class Replica:
         known, waiting, entries = self._integrator.known, self._integrator.waiting, self._integrator.entries
         if first_blocker(scan, known) is None:
             entries.brought_by(update, scan, known)
-            return Verdict.REDUNDANT if self._holds(scan) else Verdict.INTEGRATED
+            if self._holds(scan):
+                return Verdict.REDUNDANT
+            waits_for_itself = not is_known(scan, known) and waiting.holds_structs(scan, known)
+            return Verdict.STILL_PENDING if waits_for_itself else Verdict.INTEGRATED
         split = split_update(update, scan, known)
         changes = False
         if split.ready is not None:
@@ -206,8 +209,9 @@ class Replica:
             self._deleted = scan_update(doc.update_since(doc.state_vector())).deletes
         deleted = self._deleted or {}
         return all(
-            covered(start, end, deleted.get(client, []))
+            covered(start, end, joined)
             for client, ranges in scan.deletes.items()
+            for joined in (join(deleted.get(client, ())),)
             for start, end in ranges
         )
 

@@ -9,7 +9,7 @@ calls it for updates `collab.protocol.yjs.scan_update` has passed; nothing here 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from collab.engine.clocks import Blocker, covered
@@ -75,11 +75,11 @@ def split_update(update: bytes, scan: UpdateScan, known: Mapping[int, int]) -> S
     )
 
 
-def without(update: bytes, scan: UpdateScan, held: Callable[[int], Iterable[Range]]) -> list[bytes]:
-    """``update`` as several, in order, that lack its structs which ``held`` (client -> stretches) covers whole."""
+def without(update: bytes, scan: UpdateScan, held: Callable[[int], Sequence[Range]]) -> list[bytes]:
+    """``update`` as several, in order, that lack its structs which ``held`` (client -> `clocks.join`) covers whole."""
     pieces: list[bytes] = []
     for section in _read_sections(update):
-        stretches, start = list(held(section.client)), 0
+        stretches, start = held(section.client), 0
         for index, struct in enumerate(section.structs):
             if not struct.skip and covered(struct.clock, struct.end, stretches):
                 pieces.append(_write(update, [(section, start, index)], {}))

@@ -35,6 +35,8 @@ def sort(proposals: Sequence[Proposal], answer: Integration, counters: Counters)
                     structless.append(proposal)
             case Verdict.STILL_PENDING:
                 still_waiting.append(proposal)
+                if outcome.empty:
+                    structless.append(proposal)
             case Verdict.REFUSED:
                 refused.append((proposal, outcome.code or CloseCode.MALFORMED, outcome.detail))
     return Integrated(

@@ -43,7 +43,7 @@ class Integrated:
     still_waiting: tuple[Proposal, ...] = ()
     """Held nothing new either, and some of it waits for a dependency."""
     structless: frozenset[Proposal] = frozenset()
-    """Those of ``repeated`` that carry no structs: nobody waits to see them confirmed by an echo."""
+    """Those of the last two that carry no structs: nobody waits to see them confirmed by an echo."""
     refused: tuple[tuple[Proposal, CloseCode, str], ...] = ()
     """Not in the document; with the close code and a detail for the log."""
 

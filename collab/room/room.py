@@ -50,9 +50,6 @@ MAX_REFUSED_WRITES = 3
 MAX_UNKNOWN_MESSAGES = 10
 """Newer clients may know message types we do not; more than this many is not a client."""
 
-MAX_UNPROVEN_BYTES = 1024 * 1024
-"""Four times what may wait in a document: who repeats more of that, and never answers for what it waits, is closed."""
-
 STATUS_PATIENCE = 1.0
 """Seconds a sync status may wait before a keep-alive tells y-sweet's client (3 s) that the socket lives."""
 
@@ -176,7 +173,12 @@ class Room:
             effects += self._ask_for_the_rest(proposal)
         effects += (self._repeated(proposal, proposal in batch.structless) for proposal in batch.repeated)
         for proposal in batch.still_waiting:
-            effects += self._repeated_and_waits(proposal)
+            if proposal.number == proposal.session.proved_by:
+                # What is missing in the answer that was to bring it, its client lacks as well, and shows nobody.
+                effects.append(self._repeated(proposal, proposal in batch.structless))
+            else:
+                effects.append(self._repeated(proposal, structless=True))
+                effects += self._ask_for_the_rest(proposal)
         refusals: dict[Session, Disconnect] = {}
         for proposal, code, detail in batch.refused:
             refusals.setdefault(proposal.session, Disconnect(proposal.session, code, detail))
@@ -227,15 +229,6 @@ class Room:
         writes = ((proposal.session, proposal.number),)
         return Record(Receipt((), writes, proposal.arrived_at, echo, after=self.foreign.newest))
 
-    def _repeated_and_waits(self, proposal: Proposal) -> list[Effect]:
-        session = proposal.session
-        effects = [self._repeated(proposal, structless=True)]
-        if proposal.number == session.proved_by:
-            return effects  # it is the answer: what is missing in it, its client lacks as well, and shows nobody
-        if sum(len(update.update) for update in session.unproven) > MAX_UNPROVEN_BYTES:
-            return [Disconnect(session, CloseCode.MALFORMED, "repeats what waits and does not say for what")]
-        return effects + self._ask_for_the_rest(proposal)
-
     def probed(self, proposal: Proposal, *, holds_new: bool) -> list[Effect]:
         """A reader's SyncStep2 either repeats the document (every honest reader's does) or is refused whole."""
         if not holds_new:
@@ -257,7 +250,8 @@ class Room:
     def _ask_for_the_rest(self, proposal: Proposal) -> list[Effect]:
         """Ask for what ``proposal`` waits for, unless that was asked; the answer will prove it saved (SPEC K6)."""
         session = proposal.session
-        session.expect_sync(Update(proposal.update))
+        if not session.expect_sync(Update(proposal.update)):
+            return [Disconnect(session, CloseCode.OVERLOADED, "too much of it waits for what it does not bring")]
         if session.asked_again or session not in self.sessions:
             return []
         session.asked_again = True

@@ -11,6 +11,13 @@ from enum import Enum
 
 from collab.protocol.messages import Update
 
+MAX_UNPROVEN_BYTES = 1024 * 1024
+"""Four times what may wait in a document. A session that has sent as much of that, and no answer to the question what
+it waits for, may send no more."""
+
+UNPROVEN_BYTES = 100
+"""What an update costs beside its bytes while it is kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -74,7 +81,9 @@ class Session:
     proved_by: int = 0
     """Number of the awaited SyncStep2, once it has arrived; 0 before."""
     unproven: list[Update] = field(default_factory=list)
-    """Updates of it that waited for something when they came, and are not confirmed yet."""
+    """Updates of it that waited for something when they came, and are to be confirmed by an echo. None when it asks
+    with sync statuses."""
+    unproven_bytes: int = 0
     held: deque[tuple[object, Update]] = field(default_factory=deque)
     """Broadcasts held back to keep their order: what others wrote after a batch this session shares and sees only
     after its commit. With each the receipt it waits for, or None when it only waits for those before it."""
@@ -102,10 +111,18 @@ class Session:
             released.append(self.held.popleft()[1])
         return released
 
-    def expect_sync(self, update: Update) -> None:
-        """``update`` of it waits for something; its answer to the question for that proves it saved (SPEC K6)."""
+    def expect_sync(self, update: Update) -> bool:
+        """``update`` of it waits for something; its answer to the question for that proves it saved (SPEC K6).
+
+        False when too much waits for that answer already.
+        """
+        if self.unproven_bytes > MAX_UNPROVEN_BYTES:
+            return False
         self.synced = False
-        self.unproven.append(update)
+        if not self.speaks_sync_status:
+            self.unproven.append(update)
+            self.unproven_bytes += len(update.update) + UNPROVEN_BYTES
+        return True
 
     def first_sync(self) -> None:
         """Note the awaited SyncStep2 as the newest write: statuses that came before it wait for it too (SPEC K3)."""
@@ -118,9 +135,9 @@ class Session:
 
     def take_proved(self) -> list[Update]:
         """Those of its updates that waited for something and are saved now with all they waited for."""
-        if not self.unproven or not self.synced or self.settled < self.proved_by:
+        if not self.unproven or not self.synced or self.refused_writes or self.settled < self.proved_by:
             return []
-        proved, self.unproven = self.unproven, []
+        proved, self.unproven, self.unproven_bytes = self.unproven, [], 0
         return proved
 
     def take_due_version(self) -> bytes | None:

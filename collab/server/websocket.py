@@ -231,7 +231,9 @@ class Visit:
             self._slow_down()
         room, session = self._room, self._session
         if room is not None and session is not None:
-            room.receive(session, data)
+            messages = room.receive(session, data)
+            if messages > 1:
+                allowance.left -= (messages - 1) * COST
 
     def on_short(self) -> None:
         """It costs the allowance as much as a small message."""

@@ -285,6 +285,19 @@ async def test_e9_of_an_update_with_a_circle_the_sound_part_stays(engine: Engine
     assert read_state_vector(loaded.state_vector) == {7: 6}
 
 
+async def test_e9_what_waits_for_itself_and_is_kept_may_be_repeated(engine: Engine, name: str) -> None:
+    await engine.load(name, [])
+    mixed = merge_updates(circle(), inserted("sound", client=7))
+    await engine.integrate(name, [mixed])
+    everything = (await engine.diff(name, NOTHING_KNOWN)).update
+    for probe in (True, False):
+        for repeated in (mixed, circle(), everything):
+            assert verdicts(await engine.integrate(name, [repeated], probe=probe)) == [Verdict.STILL_PENDING]
+    more = merge_updates(circle(), inserted("!", client=7, clock=5))
+    assert verdicts(await engine.integrate(name, [more])) == [Verdict.PENDING]
+    assert text_of((await engine.diff(name, NOTHING_KNOWN)).update) == "sound!"
+
+
 async def test_e9_waiting_updates_have_a_budget(engine: Engine, name: str) -> None:
     await engine.load(name, [])
     gaps = [deleted(client, 0, 1) for client in range(1, MAX_WAITING_UPDATES + 2)]

@@ -29,6 +29,8 @@ from collab.protocol.messages import (
 )
 from collab.protocol.varint import MAX_SAFE_INTEGER, read_bytes, read_uint, write_bytes, write_varuint
 
+MAX_MESSAGES = 1_000
+"""Messages in one frame; stock clients send one."""
 MAX_AWARENESS_ENTRIES = 1_000
 """Entries in one awareness message: as many as a room may have connections."""
 MAX_AWARENESS_STATE_BYTES = 8 * 1024
@@ -61,9 +63,9 @@ def decode(
     """Return every message of ``frame``, in order; at least one.
 
     An unknown type yields `Unknown` and takes the rest of its frame with it, since its length cannot be known. What
-    is inside updates and state vectors is not looked at. Raises `MalformedMessage` for an empty or cut frame, for
-    bytes left over, and for awareness or a token that breaks a bound; then nothing of the frame counts. ``from_server``
-    reads what a server wrote: there message 103 is the time left, and not a token.
+    is inside updates and state vectors is not looked at. Raises `MalformedMessage` for an empty or cut frame, for bytes
+    left over, for too many messages, and for awareness or a token that breaks a bound; then nothing of the frame
+    counts. ``from_server`` reads what a server wrote: there message 103 is the time left, and not a token.
     """
     # One short update is nearly every frame of a busy room: it is cut out without a single call.
     if len(frame) > 2 and frame[0] == _SYNC and frame[1] == _UPDATE and frame[2] + 3 == len(frame) and frame[2] < 0x80:
@@ -94,6 +96,8 @@ def decode(
                 message = Unknown(kind)
                 position = len(frame)
             messages.append(message)
+            if len(messages) > MAX_MESSAGES:
+                raise MalformedMessage(f"more than {MAX_MESSAGES} messages in a frame")
     except IndexError as error:
         raise MalformedMessage("frame ends early") from error
     return messages

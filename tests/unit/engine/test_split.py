@@ -7,7 +7,7 @@ from random import Random
 import pytest
 from pycrdt import Doc, Text, merge_updates
 
-from collab.engine.clocks import first_blocker, merge_order
+from collab.engine.clocks import first_blocker, join, merge_order
 from collab.engine.split import split_update, without
 from collab.protocol.yjs import read_state_vector, scan_update
 from tests.unit.engine.histories import circle, deleted, history, inserted, shuffled, typed
@@ -98,12 +98,12 @@ def test_with_what_is_held_what_is_without_it_makes_the_whole(seed: int) -> None
         for client, spans in scan_update(update).ranges.items():
             ranges.setdefault(client, []).extend(spans)
     whole = merge_updates(*log)
-    pieces = without(whole, scan_update(whole), lambda client: ranges.get(client, ()))
+    pieces = without(whole, scan_update(whole), lambda client: join(ranges.get(client, ())))
     assert sum(map(len, pieces)) < len(whole)
     one: Doc[Text] = Doc()
     other: Doc[Text] = Doc()
     one.apply_update(whole)
     other.apply_update(merge_updates(*held, *pieces))
     assert one.get_update() == other.get_update()
-    rest = without(merge_updates(*held), scan_update(merge_updates(*held)), lambda client: ranges.get(client, ()))
+    rest = without(merge_updates(*held), scan_update(merge_updates(*held)), lambda client: join(ranges.get(client, ())))
     assert not any(scan_update(piece).ranges for piece in rest)

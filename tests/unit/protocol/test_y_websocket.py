@@ -14,6 +14,7 @@ from collab.protocol.dialects.y_websocket import (
     MAX_AWARENESS_DEPTH,
     MAX_AWARENESS_ENTRIES,
     MAX_AWARENESS_STATE_BYTES,
+    MAX_MESSAGES,
     MAX_TOKEN_BYTES,
     decode,
     encode,
@@ -91,6 +92,13 @@ def test_w1_decode_of_encode_is_the_message(message: Message) -> None:
 def test_w3_every_message_of_a_frame_is_returned_in_order(messages: list[Message], last: Unknown | None) -> None:
     sent = [*messages, last] if last is not None else messages
     assert decode(b"".join(map(encode, sent))) == sent
+
+
+def test_w3_a_frame_has_a_thousand_messages_at_most() -> None:
+    message = encode(Update(b"\x00\x00"))
+    assert len(decode(message * MAX_MESSAGES)) == MAX_MESSAGES
+    with pytest.raises(MalformedMessage):
+        decode(message * (MAX_MESSAGES + 1))
 
 
 @given(UNKNOWN, st.binary(max_size=50))

@@ -40,7 +40,8 @@ from collab.room import (
     Send,
     Session,
 )
-from collab.room.room import KEEP_ALIVE, MAX_REFUSED_WRITES, MAX_UNKNOWN_MESSAGES, MAX_UNPROVEN_BYTES
+from collab.room.room import KEEP_ALIVE, MAX_REFUSED_WRITES, MAX_UNKNOWN_MESSAGES
+from collab.room.session import MAX_UNPROVEN_BYTES, UNPROVEN_BYTES
 
 A, B, AB = b"\x01a", b"\x01b", b"\x01ab"
 
@@ -284,20 +285,52 @@ def test_k6_an_answer_that_lacks_what_it_was_to_bring_is_the_last() -> None:
     (ann,) = joined(room, Role.WRITE)
     settle(room, sync(room, ann))
     committed(room, recorded(room.integrated(Integrated(still_waiting=(write(room, ann, A),)))))
-    answer = sync(room, ann)
-    room.receive(ann, SyncStatus(b"\x01"), 1.0)
+    answer = sync(room, ann, AB)
     effects = room.integrated(Integrated(still_waiting=(answer,)))
     assert len(effects) == 1, "ann is not asked without end for what her client does not have"
-    assert Send(ann, SyncStatus(b"\x01")) in committed(room, recorded(effects))
+    assert committed(room, recorded(effects)) == [
+        Echo(Update(AB), (ann,), may_wait=True),
+        Echo(Update(A), (ann,), may_wait=True),
+    ]
 
 
-def test_who_repeats_without_end_what_waits_and_never_answers_is_sent_away() -> None:
+@pytest.mark.parametrize("repeats", [False, True])
+def test_who_sends_without_end_what_waits_and_never_answers_is_sent_away(*, repeats: bool) -> None:
+    def sent(update: bytes) -> list[Effect]:
+        proposal = write(room, ann, update)
+        if repeats:
+            return room.integrated(Integrated(still_waiting=(proposal,)))
+        return room.integrated(Integrated(taken=(proposal,), merged=update, waiting=(proposal,)))
+
     room = Room("d")
     (ann,) = joined(room, Role.WRITE)
-    large = bytes(MAX_UNPROVEN_BYTES + 1)
-    assert Greet(ann) in room.integrated(Integrated(still_waiting=(write(room, ann, large),)))
-    (effect,) = room.integrated(Integrated(still_waiting=(write(room, ann, A),)))
-    assert isinstance(effect, Disconnect)
+    settle(room, sync(room, ann))
+    assert Greet(ann) in sent(bytes(MAX_UNPROVEN_BYTES - UNPROVEN_BYTES)), "one may be as large as it likes"
+    assert not any(isinstance(effect, Disconnect) for effect in sent(A))
+    (effect,) = [effect for effect in sent(B) if isinstance(effect, Disconnect)]
+    assert effect.code.retry, "it may be an honest one"
+    settle(room, sync(room, ann))
+    assert not any(isinstance(effect, Disconnect) for effect in sent(A)), "it answered"
+
+
+def test_of_who_asks_with_statuses_nothing_is_kept_to_be_echoed() -> None:
+    room = Room("d")
+    (ann,) = joined(room, Role.WRITE)
+    room.receive(ann, SyncStatus(b"\x01"), 1.0)
+    room.integrated(Integrated(still_waiting=(write(room, ann, bytes(MAX_UNPROVEN_BYTES)),)))
+    assert Greet(ann) not in room.integrated(Integrated(still_waiting=(write(room, ann, A),))), "it was asked"
+    assert (ann.unproven, ann.synced) == ([], False)
+
+
+def test_k6_an_answer_that_was_refused_proves_nothing() -> None:
+    room = Room("d")
+    (ann,) = joined(room, Role.WRITE)
+    settle(room, sync(room, ann))
+    waits = write(room, ann, A)
+    receipt = recorded(room.integrated(Integrated(taken=(waits,), merged=A, waiting=(waits,))))
+    room.change_role(ann, Role.READ)
+    room.probed(sync_probe(room, ann), holds_new=True)
+    assert committed(room, receipt) == []
 
 
 def test_r10_k4_a_repetition_is_confirmed_after_what_it_repeats() -> None:

@@ -87,6 +87,20 @@ async def test_n17_a_flood_is_read_more_slowly_and_nothing_of_it_is_lost(direct:
 
 
 @both
+async def test_n17_every_message_of_a_frame_counts(direct: bool) -> None:
+    async with limited(direct=direct, messages_per_s=200, burst_messages=10) as server:
+        ann, ben = await server.client(), await server.client()
+        counters, writer = server.node.hub.counters, Writer()
+        frames = [b"".join(encode(Update(writer.type(letter))) for letter in "x" * 20) for _ in range(3)]
+        ann.send(b"".join(map(client_frame, frames)))
+        await ben.message(Update)
+        assert counters.rows < 60
+        await until(lambda: counters.rows == 60)
+        assert counters.limits["messages"] >= 2
+        assert counters.sessions == 2
+
+
+@both
 async def test_n17_many_bytes_are_read_more_slowly_too(direct: bool) -> None:
     async with limited(direct=direct, bytes_per_s=1_000_000, burst_bytes=50_000) as server:
         ann, writer = await server.client(), Writer()
