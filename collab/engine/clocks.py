@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 
 from collab.protocol.yjs import Range, UpdateScan
@@ -80,18 +80,7 @@ def merge_order(
     return order, sorted(index for pairs in stuck.values() for _, index in pairs)
 
 
-def join(spans: Iterable[Range]) -> list[Range]:
-    """The clocks of ``spans`` (in any order) as the fewest spans, in order."""
-    joined: list[Range] = []
-    for start, end in sorted(spans):
-        if joined and start <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
-        else:
-            joined.append((start, end))
-    return joined
-
-
 def covered(start: int, end: int, joined: Sequence[Range]) -> bool:
-    """Whether one of ``joined`` (see `join`) holds every clock from ``start`` up to ``end``."""
+    """Whether one of ``joined`` (see `collab.protocol.yjs.join`) holds every clock from ``start`` up to ``end``."""
     after = bisect_right(joined, start, key=_start)
     return start >= end or (after > 0 and joined[after - 1][1] >= end)

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 
-from collab.protocol.yjs import Range, UpdateScan
+from collab.protocol.yjs import Range, UpdateScan, join
 from collab.protocol.yjs_content import read_uint
 
 HASH_BYTES = 16
@@ -52,7 +52,7 @@ def _unite(all_ranges: dict[int, list[Range]], more: Mapping[int, list[Range]]) 
 def _canonical(all_ranges: Mapping[int, list[Range]]) -> bytes:
     numbers = array("Q", [len(all_ranges)])
     for client in sorted(all_ranges):
-        ranges = _joined(all_ranges[client])
+        ranges = join(all_ranges[client])
         numbers.append(client)
         numbers.append(len(ranges))
         for span in ranges:
@@ -60,16 +60,6 @@ def _canonical(all_ranges: Mapping[int, list[Range]]) -> bytes:
     if sys.byteorder == "big":
         numbers.byteswap()
     return numbers.tobytes()
-
-
-def _joined(ranges: list[Range]) -> list[Range]:
-    joined: list[Range] = []
-    for start, end in sorted(ranges):
-        if joined and start <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
-        else:
-            joined.append((start, end))
-    return joined
 
 
 def _sections(update: bytes) -> Iterable[tuple[int, bytes]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-from collab.engine.clocks import covered, first_blocker, is_known, join, merge_order
+from collab.engine.clocks import covered, first_blocker, is_known, merge_order
 from collab.engine.digest import MAX_SCANNED_BYTES, hash_of
 from collab.engine.entries import Entries
 from collab.engine.integrator import MAX_DOCUMENT_BYTES, WOKEN, Integrator
@@ -18,7 +18,7 @@ from collab.engine.port import Diff, Digest, Integration, Loaded, Outcome, Verdi
 from collab.engine.split import split_update, without
 from collab.engine.waiting import Waiting
 from collab.errors import CloseCode, MalformedMessage
-from collab.protocol.yjs import EMPTY_UPDATE, Range, UpdateScan, is_v2_like, read_state_vector, scan_update
+from collab.protocol.yjs import EMPTY_UPDATE, Range, UpdateScan, is_v2_like, join, read_state_vector, scan_update
 
 MAX_CACHED_DIFF_BYTES = 4 * 1024 * 1024
 """Diffs kept for joiners with equal state vectors, per document and revision; the newest is kept whatever its size."""

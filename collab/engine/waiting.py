@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 
-from collab.engine.clocks import Blocker, covered, join
-from collab.protocol.yjs import Range, UpdateScan
+from collab.engine.clocks import Blocker, covered
+from collab.protocol.yjs import Range, UpdateScan, join
 
 MAX_WAITING_BYTES = 256 * 1024
 """Per document. An honest client leaves kilobytes at most, for the moment a resync takes."""

@@ -16,7 +16,7 @@ from collab.protocol.yjs_content import MAX_CLOCK, STRING, read_text, read_uint,
 from collab.protocol.yjs_keystroke import read_keystroke
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from collab.protocol.yjs_keystroke import Beside
 
@@ -271,10 +271,10 @@ def _read_deletes(data: bytes, position: int, max_clients: int, max_ranges: int)
             if length == 0 or end > MAX_CLOCK:
                 raise MalformedMessage("deletion out of bounds")
             found.append((start, end))
-    return {client: _joined(found) for client, found in deletes.items()}, position
+    return {client: join(found) for client, found in deletes.items()}, position
 
 
-def _joined(found: list[Range]) -> list[Range]:
+def join(found: Iterable[Range]) -> list[Range]:
     """Return ``found`` sorted, with ranges that touch made one."""
     joined: list[Range] = []
     for start, end in sorted(found):

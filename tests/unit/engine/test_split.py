@@ -7,9 +7,9 @@ from random import Random
 import pytest
 from pycrdt import Doc, Text, merge_updates
 
-from collab.engine.clocks import first_blocker, join, merge_order
+from collab.engine.clocks import first_blocker, merge_order
 from collab.engine.split import split_update, without
-from collab.protocol.yjs import read_state_vector, scan_update
+from collab.protocol.yjs import join, read_state_vector, scan_update
 from tests.unit.engine.histories import circle, deleted, history, inserted, shuffled, typed
 
 

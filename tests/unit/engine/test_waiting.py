@@ -7,9 +7,9 @@ from itertools import chain, pairwise
 import hypothesis.strategies as st
 from hypothesis import given
 
-from collab.engine.clocks import covered, join
+from collab.engine.clocks import covered
 from collab.engine.waiting import Parked, Waiting
-from collab.protocol.yjs import Range, scan_update
+from collab.protocol.yjs import Range, join, scan_update
 from tests.unit.engine.histories import deleted, inserted
 
 CLIENTS, MOST = 2, 12
