@@ -1,9 +1,9 @@
 """`python -m benchmarks.soak`: whether collab's memory grows while people come, write and leave, for an hour.
 
 Turn after turn 400 clients enter 100 rooms that nobody used before, three of each four write and move their cursors,
-the fourth stops reading; then all leave, most without a goodbye. The server has its defaults.
-Prints the memory of its processes at the end of each turn, everybody still connected, and draws it. Exit status 1 when
-the last quarter of the turns needed a tenth more than the second quarter, or a turn had trouble.
+the fourth does not read meanwhile; then all are gone without a goodbye. The server has its defaults. Prints the memory
+of its processes at the end of each turn, everybody still connected, and draws it. Exit status 1 when the last quarter
+of the turns needed a tenth more than the second quarter, or a turn had trouble.
 """
 
 from __future__ import annotations

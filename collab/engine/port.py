@@ -27,8 +27,7 @@ class Verdict(Enum):
     REDUNDANT = "redundant"
     """Everything in it (clocks and deletions) was part of the document already."""
     PENDING = "pending"
-    """Waits, at least some of it, for an update that is not here yet; that is kept aside, and integrated as soon as the
-    other comes."""
+    """Some of it waits for an update that is not here yet: kept aside, integrated as soon as that one comes."""
     STILL_PENDING = "still_pending"
     """Everything in it was there already, and some of that still waits."""
     REFUSED = "refused"

@@ -18,7 +18,7 @@ from collab.engine.port import Diff, Digest, Integration, Loaded, Outcome, Verdi
 from collab.engine.split import split_update, without
 from collab.engine.waiting import Waiting
 from collab.errors import CloseCode, MalformedMessage
-from collab.protocol.yjs import EMPTY_UPDATE, Range, UpdateScan, is_v2_like, join, read_state_vector, scan_update
+from collab.protocol.yjs import EMPTY_UPDATE, Range, UpdateScan, is_v2_like, read_state_vector, scan_update
 
 MAX_CACHED_DIFF_BYTES = 4 * 1024 * 1024
 """Diffs kept for joiners with equal state vectors, per document and revision; the newest is kept whatever its size."""
@@ -209,9 +209,8 @@ class Replica:
             self._deleted = scan_update(doc.update_since(doc.state_vector())).deletes
         deleted = self._deleted or {}
         return all(
-            covered(start, end, joined)
+            covered(start, end, deleted.get(client, ()))
             for client, ranges in scan.deletes.items()
-            for joined in (join(deleted.get(client, ())),)
             for start, end in ranges
         )
 
